@@ -1,0 +1,1 @@
+"""job_service: owns the table ``generation_jobs`` and serves it over gRPC."""

@@ -1,0 +1,1 @@
+"""The contract between clients, job_service and comfy_worker."""

@@ -1,0 +1,1 @@
+"""Generated stubs of the contract: written by ``protos/generate``, never by hand."""

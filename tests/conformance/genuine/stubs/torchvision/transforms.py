@@ -1,0 +1,1 @@
+"""Empty: ComfyUI takes names from here only when it runs models these tests do not have."""

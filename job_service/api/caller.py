@@ -1,0 +1,40 @@
+"""The principal of the call being served."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from job_service.jobs.principal import Principal, Role
+from job_service.jobs.refusals import Refusal, RefusedError
+
+_principal: ContextVar[Principal] = ContextVar("principal")
+
+
+def principal() -> Principal:
+    """Who makes the call that the current task serves."""
+    return _principal.get()
+
+
+@contextmanager
+def calling(caller: Principal) -> Iterator[None]:
+    """Serve a call of this principal inside the block."""
+    token = _principal.set(caller)
+    try:
+        yield
+    finally:
+        _principal.reset(token)
+
+
+def require_role(*roles: Role) -> Principal:
+    """The caller, who must have one of these roles or be an admin.
+
+    Raises RefusedError: ROLE_NOT_ALLOWED.
+    """
+    caller = principal()
+    if caller.role is not Role.ADMIN and caller.role not in roles:
+        allowed = ", ".join((*roles, Role.ADMIN))
+        raise RefusedError(
+            Refusal.ROLE_NOT_ALLOWED,
+            f"{caller.subject} has the role {caller.role}; this call takes {allowed}",
+        )
+    return caller

@@ -1,0 +1,241 @@
+"""GenerationJobService: what clients call."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import grpc
+from generation_jobs.v1 import generation_job_service_pb2 as pb
+from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
+
+from job_service.api import page_token
+from job_service.api.caller import require_role
+from job_service.api.encode import artifact_message
+from job_service.api.presenter import JobPresenter
+from job_service.artifacts.objects import ObjectStoreOfArtifacts
+from job_service.events.hub import Hub, JobChanged, UpkeepDue, WorkAvailable, WorkerConcerned
+from job_service.events.job_feed import JobFeed
+from job_service.events.progress_board import ProgressBoard
+from job_service.jobs import limits
+from job_service.jobs.fields import FieldChecks
+from job_service.jobs.limits import Limits
+from job_service.jobs.principal import Principal, Role
+from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.jobs.states import FINAL, STATUS_FROM_WIRE
+from job_service.jobs.validation import new_job
+from job_service.store.artifacts import ArtifactTable
+from job_service.store.jobs import JobListing, JobStore
+from job_service.store.tables import JobRow
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobServiceServicer):
+    """Serves clients. What is not defined here answers UNIMPLEMENTED."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        artifacts: ArtifactTable,
+        objects: ObjectStoreOfArtifacts,
+        presenter: JobPresenter,
+        feed: JobFeed,
+        board: ProgressBoard,
+        hub: Hub,
+        bounds: Limits,
+        keep_alive: float,
+    ) -> None:
+        self._jobs = jobs
+        self._artifacts = artifacts
+        self._objects = objects
+        self._presenter = presenter
+        self._feed = feed
+        self._board = board
+        self._hub = hub
+        self._bounds = bounds
+        self._keep_alive = keep_alive
+
+    async def CreateJob(
+        self, request: pb.CreateJobRequest, context: Context
+    ) -> pb.CreateJobResponse:
+        caller = _client()
+        row, new = await self._jobs.create(new_job(request, caller, self._bounds))
+        if new:
+            self._hub.publish(WorkAvailable() if row.dispatchable else UpkeepDue())
+        return pb.CreateJobResponse(job=await self._presenter.full(row))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        _view(checks, request.view)
+        checks.raise_if_wrong()
+        row = await self._jobs.require(request.id, caller.visible_user)
+        if request.view == job_pb2.JOB_VIEW_BASIC:
+            return pb.GetJobResponse(job=await self._presenter.basic(row))
+        return pb.GetJobResponse(job=await self._presenter.full(row))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        caller = _client()
+        checks = FieldChecks()
+        listing, digest = _listing(checks, request, caller)
+        checks.raise_if_wrong()
+        rows = await self._jobs.list_jobs(listing)
+        page, more = rows[: listing.limit - 1], len(rows) == listing.limit
+        response = pb.ListJobsResponse()
+        size = 0
+        messages = (
+            await self._presenter.all_full(page)
+            if request.view == job_pb2.JOB_VIEW_FULL
+            else [await self._presenter.basic(row) for row in page]
+        )
+        for message in messages:
+            size += message.ByteSize() + 8
+            if size > limits.MAX_REPLY_BYTES and response.jobs:
+                more = True
+                break
+            response.jobs.append(message)
+        if more:
+            last = page[len(response.jobs) - 1]
+            response.next_page_token = page_token.encode(digest, (last.created_at, last.id))
+        return response
+
+    async def CancelJob(
+        self, request: pb.CancelJobRequest, context: Context
+    ) -> pb.CancelJobResponse:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        checks.text("reason", request.reason, longest=limits.MAX_REASON)
+        checks.raise_if_wrong()
+        row = await self._jobs.cancel(request.id, caller.visible_user, request.reason or None)
+        self._announce_cancel(row)
+        return pb.CancelJobResponse(job=await self._presenter.full(row))
+
+    async def DeleteJob(
+        self, request: pb.DeleteJobRequest, context: Context
+    ) -> pb.DeleteJobResponse:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        checks.raise_if_wrong()
+        if request.cancel and not await self._cancel_to_delete(request.id, caller.visible_user):
+            return pb.DeleteJobResponse(deleted=False)
+        await self._jobs.delete(request.id, caller.visible_user)
+        self._hub.publish(JobChanged(request.id), UpkeepDue())
+        return pb.DeleteJobResponse(deleted=True)
+
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        checks.raise_if_wrong()
+        preview = None
+        async for row in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
+            if row is None:
+                yield pb.WatchJobResponse(keep_alive=pb.KeepAlive())
+                continue
+            yield pb.WatchJobResponse(job=await self._presenter.full(row))
+            if request.include_previews:
+                newest = self._board.preview(row.id, row.attempt)
+                if newest is not None and newest is not preview:
+                    preview = newest
+                    yield pb.WatchJobResponse(preview=newest)
+
+    async def ReadArtifact(
+        self, request: pb.ReadArtifactRequest, context: Context
+    ) -> AsyncIterator[pb.ReadArtifactResponse]:
+        caller = _client()
+        checks = FieldChecks()
+        checks.integer("artifact_id", request.artifact_id, low=1, high=2**63 - 1)
+        if request.thumbnail_size and request.thumbnail_size not in limits.THUMBNAIL_SIZES:
+            sizes = ", ".join(map(str, limits.THUMBNAIL_SIZES))
+            checks.wrong("thumbnail_size", f"must be 0 or one of {sizes}")
+        checks.raise_if_wrong()
+        artifact = await self._artifacts.get(
+            request.artifact_id, request.thumbnail_size, caller.visible_user
+        )
+        if artifact is None:
+            raise RefusedError(
+                Refusal.ARTIFACT_NOT_FOUND, f"there is no artifact {request.artifact_id}"
+            )
+        yield pb.ReadArtifactResponse(artifact=artifact_message(artifact))
+        async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
+            yield pb.ReadArtifactResponse(chunk=chunk)
+
+    def _announce_cancel(self, row: JobRow) -> None:
+        self._hub.publish(JobChanged(row.id))
+        if row.worker_id is not None:
+            self._hub.publish(WorkerConcerned(row.worker_id))
+
+    async def _cancel_to_delete(self, job_id: int, user_id: UUID | None) -> bool:
+        """Make sure that the job ends; whether it has."""
+        job = await self._jobs.require(job_id, user_id)
+        if job.status in FINAL:
+            return True
+        try:
+            job = await self._jobs.cancel(job_id, user_id, "deleted", delete=True)
+        except RefusedError as error:
+            if error.refusal is Refusal.WRONG_STATE:  # it has ended in between
+                return True
+            raise
+        self._announce_cancel(job)
+        return job.status in FINAL
+
+
+def _client() -> Principal:
+    return require_role(Role.USER, Role.GATEWAY)
+
+
+def _job_id(checks: FieldChecks, job_id: int) -> None:
+    checks.integer("id", job_id, low=1, high=2**63 - 1)
+
+
+def _view(checks: FieldChecks, view: int) -> None:
+    if view not in job_pb2.JobView.values():
+        checks.wrong("view", f"has the unknown value {view}")
+
+
+def _listing(
+    checks: FieldChecks, request: pb.ListJobsRequest, caller: Principal
+) -> tuple[JobListing, bytes]:
+    """What to ask the table, one row more than the page, and the digest for page tokens."""
+    filters = request.filter
+    user_id = caller.visible_user
+    if filters.user_id:
+        named = checks.uuid("filter.user_id", filters.user_id)
+        if named is not None and user_id not in (None, named):
+            checks.wrong("filter.user_id", "only a gateway or an admin may name another user")
+        user_id = named
+    statuses = [
+        checks.enum(f"filter.statuses[{index}]", status, STATUS_FROM_WIRE)
+        for index, status in enumerate(filters.statuses)
+    ]
+    for name in (
+        "job_types", "checkpoint_model", "labels", "created_after", "created_before",
+        "completed_after", "completed_before", "search", "backends", "legacy_request_id", "ids",
+    ):  # fmt: skip
+        if _is_set(filters, name):
+            checks.wrong(f"filter.{name}", "this version does not filter by it")
+    if request.order_by not in (pb.JOB_ORDER_UNSPECIFIED, pb.JOB_ORDER_CREATED_DESC):
+        checks.wrong("order_by", "this version orders by creation, newest first")
+    if request.include_total:
+        checks.wrong("include_total", "this version does not count")
+    _view(checks, request.view)
+    page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
+    digest = page_token.digest(filters, request.order_by, str(caller.visible_user))
+    after = page_token.decode(checks, "page_token", request.page_token, digest)
+    listing = JobListing(
+        user_id=user_id,
+        statuses=[status for status in statuses if status],
+        limit=(page_size or limits.DEFAULT_PAGE) + 1,
+        after=after,
+    )
+    return listing, digest
+
+
+def _is_set(filters: job_pb2.JobFilter, name: str) -> bool:
+    return any(field.name == name for field, _ in filters.ListFields())

@@ -1,0 +1,72 @@
+"""Jobs as clients see them, with what is not in their row."""
+
+import asyncio
+from collections.abc import Sequence
+
+from generation_jobs.v1 import job_pb2
+
+from job_service.api.encode import job_message
+from job_service.events.progress_board import ProgressBoard
+from job_service.queue.fleet import Fleet
+from job_service.store.artifacts import ArtifactTable
+from job_service.store.attempts import attempts_of
+from job_service.store.database import Database
+from job_service.store.tables import JobRow
+
+
+class JobPresenter:
+    """Adds progress, pending reasons, artifacts and attempts; two statements for any number."""
+
+    def __init__(
+        self, database: Database, artifacts: ArtifactTable, board: ProgressBoard, fleet: Fleet
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._board = board
+        self._fleet = fleet
+
+    async def basic(self, row: JobRow) -> job_pb2.GenerationJob:
+        """A job in view BASIC."""
+        return job_message(
+            row,
+            progress=self._board.progress(row.id, row.attempt),
+            pending_reason=await self._pending_reason(row),
+            full=False,
+        )
+
+    async def full(self, row: JobRow) -> job_pb2.GenerationJob:
+        """A job in view FULL."""
+        return (await self.all_full([row]))[0]
+
+    async def all_full(self, rows: Sequence[JobRow]) -> list[job_pb2.GenerationJob]:
+        """Jobs in view FULL."""
+        completed = [row.id for row in rows if row.status == "completed"]
+        tried = [row.id for row in rows if row.attempt]
+        artifacts, attempts = await asyncio.gather(
+            self._artifacts.of_jobs(completed), attempts_of(self._database, tried)
+        )
+        return [
+            job_message(
+                row,
+                progress=self._board.progress(row.id, row.attempt),
+                pending_reason=await self._pending_reason(row),
+                artifacts=artifacts.get(row.id, ()),
+                attempts=attempts.get(row.id, ()),
+            )
+            for row in rows
+        ]
+
+    async def _pending_reason(self, row: JobRow) -> "job_pb2.PendingReason.ValueType":
+        if row.status != "pending":
+            return job_pb2.PENDING_REASON_UNSPECIFIED
+        if not row.dispatchable:
+            return (
+                job_pb2.PENDING_REASON_SCHEDULED
+                if row.not_before == row.scheduled_at
+                else job_pb2.PENDING_REASON_RETRY_DELAY
+            )
+        if not await self._fleet.can_run_key(row.route_key):
+            return job_pb2.PENDING_REASON_NO_WORKER_OFFERS
+        if row.adopt_until is not None:
+            return job_pb2.PENDING_REASON_ADOPTION
+        return job_pb2.PENDING_REASON_QUEUED

@@ -1,0 +1,66 @@
+"""Turns a refusal into a gRPC status with machine-readable details."""
+
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from job_service.jobs.refusals import RefusedError, Violation
+
+DOMAIN: Final = "generation-jobs"
+
+#: Details beyond this fail at clients, whose header limits are low.
+_MAX_DETAILS_BYTES: Final = 4096
+_MAX_MESSAGE: Final = 500
+
+
+def rich_status(refused: RefusedError) -> grpc.Status:
+    """The status to abort with: ErrorInfo, and whichever other details apply."""
+    info = error_details_pb2.ErrorInfo(
+        reason=refused.refusal.reason,
+        domain=DOMAIN,
+        metadata={key: value[:200] for key, value in refused.metadata.items()},
+    )
+    status = status_pb2.Status(
+        code=code_pb2.Code.Value(refused.refusal.status.name),
+        message=refused.message[:_MAX_MESSAGE],
+        details=[_packed(info)],
+    )
+    if refused.retry_delay is not None:
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(refused.retry_delay)
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if refused.violations:
+        room = _MAX_DETAILS_BYTES - status.ByteSize()
+        status.details.append(_packed(_bad_request(list(refused.violations), room)))
+    return rpc_status.to_status(status)
+
+
+def _bad_request(violations: list[Violation], room: int) -> error_details_pb2.BadRequest:
+    """As many violations as there is room for; the last then says how many more there are."""
+    bad = error_details_pb2.BadRequest()
+    for index, violation in enumerate(violations):
+        bad.field_violations.add(
+            field=violation.field[:200],
+            description=violation.description[:300],
+            reason="INVALID",
+        )
+        if bad.ByteSize() > room - 100:
+            del bad.field_violations[-1]
+            bad.field_violations.add(
+                field="", description=f"and {len(violations) - index} more", reason="TRUNCATED"
+            )
+            break
+    return bad
+
+
+def _packed(
+    detail: error_details_pb2.ErrorInfo
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.BadRequest,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

@@ -1,0 +1,1 @@
+"""The files that jobs make: their rows, and the store their bytes are in."""

@@ -1,0 +1,131 @@
+"""The artifact store: a directory or a bucket, through obstore."""
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore, from_url
+
+from job_service.jobs.refusals import Refusal, RefusedError
+
+_PART_BYTES: Final = 5 * 1024 * 1024
+
+
+class ContentMismatchError(Exception):
+    """The bytes received are not the ones announced."""
+
+
+class ObjectStoreOfArtifacts:
+    """Objects by key. Keys are made by the service, never by callers.
+
+    Every method raises RefusedError with ARTIFACT_STORE_UNAVAILABLE when the store fails.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Open ``file:///directory`` (made if it is missing), ``s3://bucket/prefix`` and so on.
+
+        Raises ValueError for a URL no store is known for, OSError for a directory that cannot be
+        made.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            directory = Path(url2pathname(parts.path))
+            directory.mkdir(parents=True, exist_ok=True)
+        try:
+            return cls(from_url(url))
+        except BaseError as error:
+            raise ValueError(f"cannot open the artifact store {url}: {error}") from error
+
+    async def put(
+        self, key: str, content: AsyncIterable[bytes], *, size: int, sha256: bytes
+    ) -> None:
+        """Store an object, at most two parts of it in memory at a time.
+
+        Raises ContentMismatchError, leaving nothing behind, when ``content`` does not have this
+        size and SHA-256.
+        """
+        measured = _Measured(content, size)
+        with _store_errors():
+            try:
+                await obstore.put_async(
+                    self._store, key, measured, chunk_size=_PART_BYTES, max_concurrency=2
+                )
+            except Exception:
+                # The store wraps what the iterator raised in an error of its own.
+                if measured.error is not None:
+                    raise measured.error from None
+                raise
+            if measured.size != size or measured.digest != sha256:
+                await obstore.delete_async(self._store, key)
+                raise ContentMismatchError(
+                    f"announced {size} bytes with SHA-256 {sha256.hex()}, received"
+                    f" {measured.size} with {measured.digest.hex()}"
+                )
+
+    async def read(self, key: str, chunk_bytes: int) -> AsyncIterator[bytes]:
+        """The object's bytes in chunks of at most ``chunk_bytes``."""
+        with _store_errors():
+            result = await obstore.get_async(self._store, key)
+            async for block in result.stream(min_chunk_size=chunk_bytes):
+                view = memoryview(block)
+                for start in range(0, len(view), chunk_bytes):
+                    yield bytes(view[start : start + chunk_bytes])
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        with _store_errors():
+            for key in keys:
+                try:
+                    await obstore.delete_async(self._store, key)
+                except FileNotFoundError:
+                    continue
+
+
+class _Measured:
+    """Passes chunks on and counts and hashes them; stops at more bytes than announced."""
+
+    def __init__(self, content: AsyncIterable[bytes], limit: int) -> None:
+        self._content = content
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.error: Exception | None = None
+
+    @property
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._content:
+                self.size += len(chunk)
+                self._check_size()
+                self._hash.update(chunk)
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _check_size(self) -> None:
+        if self.size > self._limit:
+            raise ContentMismatchError(f"more than the announced {self._limit} bytes")
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise RefusedError(
+            Refusal.ARTIFACT_STORE_UNAVAILABLE, "the artifact store failed; try again"
+        ) from error

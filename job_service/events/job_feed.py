@@ -1,0 +1,91 @@
+"""Level-triggered watches: a job's newest state, whenever it moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from job_service.events.hub import Hub, JobChanged, JobProgressed, Stopping
+from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.jobs.states import FINAL
+from job_service.store.jobs import JobStore
+from job_service.store.joined import Joined
+from job_service.store.tables import JobRow
+
+#: Seconds between two looks at watched jobs for changes that nobody here announced.
+CATCH_UP_INTERVAL: Final = 5.0
+
+_log = structlog.get_logger()
+
+
+class JobFeed:
+    """Reads watched jobs again when they are said to have changed.
+
+    However many watches wake at once, one statement reads for all of them.
+    """
+
+    def __init__(self, hub: Hub, jobs: JobStore) -> None:
+        self._hub = hub
+        self._jobs = jobs
+        self._read = Joined(self._read_joined, most=1000)
+        self._revisions: dict[int, int] = {}
+
+    async def watch(
+        self, job_id: int, user_id: UUID | None, keep_alive: float
+    ) -> AsyncIterator[JobRow | None]:
+        """The job now, then each time its row or its progress moves, until it rests.
+
+        None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
+        in between may be skipped, the one the job rests in is not. Ends after a final state.
+        Raises RefusedError: JOB_NOT_FOUND, also when the job is deleted meanwhile; SHUTTING_DOWN.
+        """
+        with self._hub.subscribe(JobChanged(job_id), JobProgressed(job_id)) as subscription:
+            row = await self._read_visible(job_id, user_id)
+            yield row
+            while row.status not in FINAL:
+                fired = await subscription.take(keep_alive)
+                if Stopping() in fired:
+                    raise RefusedError(
+                        Refusal.SHUTTING_DOWN, "this replica shuts down; watch again"
+                    )
+                if JobChanged(job_id) in fired:
+                    newest = await self._read_visible(job_id, user_id)
+                    if newest.revision == row.revision and len(fired) == 1:
+                        continue
+                    row = newest
+                yield row if fired else None
+
+    async def catch_up(self) -> None:
+        """Wake watches of jobs that have changed without anybody here saying so, for ever.
+
+        A change made at another replica, or in psql, is found within seconds.
+        """
+        while True:
+            await asyncio.sleep(CATCH_UP_INTERVAL)
+            watched = self._hub.watched_jobs()
+            self._revisions = {i: self._revisions[i] for i in watched if i in self._revisions}
+            try:
+                for start in range(0, len(watched), 1000):
+                    await self._look(watched[start : start + 1000])
+            except RefusedError as error:
+                _log.warning("catch-up failed", error=str(error))
+
+    async def _look(self, job_ids: Sequence[int]) -> None:
+        found = await self._jobs.revisions(job_ids)
+        for job_id in job_ids:
+            revision = found.get(job_id, -1)
+            if self._revisions.get(job_id) != revision:
+                self._revisions[job_id] = revision
+                self._hub.publish(JobChanged(job_id))
+
+    async def _read_visible(self, job_id: int, user_id: UUID | None) -> JobRow:
+        row = await self._read(job_id)
+        if row is None or user_id not in (None, row.user_id):
+            raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
+        return row
+
+    async def _read_joined(self, job_ids: Sequence[int]) -> Sequence[JobRow | Exception | None]:
+        rows = await self._jobs.get(sorted(set(job_ids)), None)
+        return [rows.get(job_id) for job_id in job_ids]

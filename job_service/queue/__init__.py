@@ -1,0 +1,1 @@
+"""Leasing, heartbeats and rescue: how workers and jobs find and lose each other."""

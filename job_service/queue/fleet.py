@@ -1,0 +1,227 @@
+"""The workers this replica knows, and what jobs each of their ComfyUIs can run."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from generation_jobs.v1 import job_error_pb2, worker_service_pb2
+
+from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
+from job_service.jobs.error_policy import error_of
+from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
+from job_service.jobs.routing import Needs, Offer
+from job_service.store.leases import Ending, LeaseKey, LeaseStore
+from job_service.store.route_keys import RouteKeys
+from job_service.store.workers import Catalogue, Registration, WorkerStore
+
+#: Seconds for which what is known of a process is not looked up again.
+_FRESH: Final = 10.0
+#: Seconds for which what live workers offer is not looked up again.
+_OFFERS_FRESH: Final = 2.0
+#: Worker processes remembered.
+_CAPACITY: Final = 10_000
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class BeatMemory:
+    """What a process was told by its last heartbeat, and which leases it keeps not listing.
+
+    ``unclaimed``: by lease token, how many heartbeats did not list it, and since when.
+    """
+
+    told: "set[tuple[UUID, worker_service_pb2.Verdict.ValueType]]" = field(default_factory=set)
+    directives: frozenset[int] = frozenset()
+    unclaimed: dict[UUID, tuple[int, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker process."""
+
+    name: str
+    instance_id: UUID
+    registration: Registration
+    checked_at: float
+    description: object = None
+    catalogues: dict[str, Catalogue] = field(default_factory=dict)
+    refresh_wanted: bool = False
+    memory: BeatMemory = field(default_factory=BeatMemory)
+
+    @property
+    def id(self) -> int:
+        """Its row in the table of workers."""
+        return self.registration.id
+
+
+class Fleet:
+    """Recognises workers by name and instance, and knows what they offer."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        workers: WorkerStore,
+        leases: LeaseStore,
+        route_keys: RouteKeys,
+        ttl: timedelta,
+    ) -> None:
+        self._hub = hub
+        self._workers = workers
+        self._leases = leases
+        self._route_keys = route_keys
+        self._ttl = ttl
+        self._members: dict[UUID, Member] = {}
+        self._keys: dict[tuple[str, str], tuple[object, tuple[int, ...]]] = {}
+        self._offers: list[Offer] = []
+        self._offers_at = float("-inf")
+
+    async def recognise(self, name: str, instance_id: UUID) -> Member:
+        """The process that calls; one seen for the first time takes over its name.
+
+        Raises RefusedError: INVALID_FIELDS when the instance id belongs to another name.
+        """
+        member = self._members.get(instance_id)
+        now = time.monotonic()
+        if member is not None and member.name == name and now - member.checked_at < _FRESH:
+            return member
+        registration = await self._workers.find(name, instance_id)
+        if registration is None:
+            registration = await self._register(name, instance_id)
+        if member is None:
+            if len(self._members) >= _CAPACITY:
+                del self._members[next(iter(self._members))]
+            member = Member(name, instance_id, registration, now)
+            member.catalogues = await self._workers.catalogues(name)
+            member = self._members.setdefault(instance_id, member)
+        member.registration = registration
+        member.checked_at = now
+        return member
+
+    def refuse_superseded(self, member: Member) -> None:
+        """Raise SUPERSEDED if a newer process has the member's name."""
+        if member.registration.superseded:
+            raise RefusedError(
+                Refusal.SUPERSEDED,
+                f"a newer process serves as worker {member.name!r}",
+                metadata={"worker": member.name},
+            )
+
+    async def describe(
+        self,
+        member: Member,
+        *,
+        version: str,
+        backend_labels: Sequence[str],
+        job_types: Sequence[str],
+        backends: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Take what a worker says it is; written down only when it has changed."""
+        description = (version, tuple(backend_labels), tuple(job_types), repr(backends))
+        if member.description == description:
+            return
+        await self._workers.describe(
+            member.id,
+            version=version,
+            backend_labels=backend_labels,
+            job_types=job_types,
+            backends=backends,
+        )
+        member.description = description
+        self._offers_at = float("-inf")
+
+    async def take_catalogues(self, member: Member, catalogues: Sequence[Catalogue]) -> None:
+        """Take what a worker's ComfyUIs offer."""
+        await self._workers.report_catalogues(member.name, catalogues)
+        for catalogue in catalogues:
+            member.catalogues[catalogue.backend] = catalogue
+        member.refresh_wanted = False
+        self._offers_at = float("-inf")
+        self._hub.publish(WorkAvailable())
+
+    def route_keys(
+        self,
+        member: Member,
+        backend: str,
+        digest: str,
+        job_types: Sequence[str],
+        backend_labels: Sequence[str],
+    ) -> tuple[int, ...] | None:
+        """The keys of the jobs a ComfyUI can run; None: its catalogue is not known.
+
+        Worked out again only when there is a new key or a new catalogue.
+        """
+        catalogue = member.catalogues.get(backend)
+        if catalogue is None or catalogue.digest != digest:
+            return None
+        known = self._route_keys.known
+        worked_out_for = (digest, tuple(job_types), tuple(backend_labels), len(known))
+        before, keys = self._keys.get((member.name, backend), (None, ()))
+        if before != worked_out_for:
+            offer = catalogue.offer(job_types, backend_labels)
+            keys = tuple(sorted(key for key, needs in known.items() if offer.serves(needs)))
+            self._keys[member.name, backend] = worked_out_for, keys
+        return keys
+
+    async def can_run(self, needs: Needs) -> bool:
+        """Whether some live worker can run such a job."""
+        return any(offer.serves(needs) for offer in await self._live_offers())
+
+    async def can_run_key(self, route_key: int | None) -> bool:
+        """Whether some live worker can run jobs with this key."""
+        if route_key is None:
+            return False
+        if route_key not in self._route_keys.known:
+            await self._route_keys.refresh()
+        needs = self._route_keys.known.get(route_key)
+        return needs is not None and await self.can_run(needs)
+
+    async def _live_offers(self) -> list[Offer]:
+        now = time.monotonic()
+        if now - self._offers_at >= _OFFERS_FRESH:
+            self._offers_at = now
+            self._offers = await self._workers.live_offers(self._ttl)
+        return self._offers
+
+    async def _register(self, name: str, instance_id: UUID) -> Registration:
+        try:
+            registration = await self._workers.register(name, instance_id)
+        except ValueError as error:
+            raise invalid_fields([Violation("worker.instance_id", str(error))]) from error
+        for other in self._members.values():
+            if other.name == name:
+                other.checked_at = float("-inf")
+                self._hub.publish(WorkerConcerned(other.id))
+        await self._take_over(name, registration.epoch)
+        _log.info("worker registered", worker=name, epoch=registration.epoch)
+        return registration
+
+    async def _take_over(self, name: str, epoch: int) -> None:
+        """Offer what an older process left to whoever drives its ComfyUIs: its successor."""
+        left = await self._workers.predecessor_leases(name, epoch)
+        await asyncio.gather(
+            *(self._leases.end(_superseded(name, LeaseKey(*lease), self._ttl)) for lease in left)
+        )
+        if left:
+            self._hub.publish(WorkAvailable(), *(JobChanged(job_id) for job_id, _ in left))
+
+
+def _superseded(name: str, lease: LeaseKey, adopt_for: timedelta) -> Ending:
+    return Ending(
+        lease=lease,
+        outcome="superseded",
+        reported_by=None,
+        retry=True,
+        charge=True,
+        delay=timedelta(),
+        adopt_for=adopt_for,
+        error=error_of(
+            job_error_pb2.ERROR_CODE_WORKER_LOST,
+            technical_details=f"worker {name} was restarted",
+        ),
+    )

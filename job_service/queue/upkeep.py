@@ -1,0 +1,140 @@
+"""The upkeep loop: what is due, overdue or left behind. Runs in every replica, safely at once."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from generation_jobs.v1 import job_error_pb2
+
+from job_service.artifacts.sweeper import Sweeper
+from job_service.events.hub import Hub, JobChanged, UpkeepDue, WorkAvailable
+from job_service.events.progress_board import ProgressBoard
+from job_service.jobs.error_policy import error_of, policy
+from job_service.jobs.refusals import RefusedError
+from job_service.store.jobs import JobStore
+from job_service.store.leases import Ending, LeaseStore
+from job_service.store.upkeep import OverdueLease, UpkeepStore
+
+#: Seconds between two rounds when nothing announces itself sooner.
+_INTERVAL: Final = 5.0
+#: Seconds between two sweeps of files and of jobs to be deleted.
+_SWEEP_INTERVAL: Final = 60.0
+
+_log = structlog.get_logger()
+
+
+class Upkeep:
+    """Promotes jobs that are due, expires those that are late, rescues lost leases, sweeps files.
+
+    A lease is taken from its worker only by a replica that has itself been able to serve
+    heartbeats for a whole lease lifetime: after an outage, workers get that long to renew.
+
+    ``on_database`` is told after each round whether the database could be reached.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: UpkeepStore,
+        jobs: JobStore,
+        leases: LeaseStore,
+        board: ProgressBoard,
+        sweeper: Sweeper,
+        ttl: timedelta,
+        on_database: Callable[[bool], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._jobs = jobs
+        self._leases = leases
+        self._board = board
+        self._sweeper = sweeper
+        self._ttl = ttl
+        self._on_database = on_database
+        self._clock = clock
+        self._serving_since = clock()
+        self._swept_at = float("-inf")
+
+    async def run(self) -> None:
+        """Go round for ever."""
+        with self._hub.subscribe(UpkeepDue()) as subscription:
+            while True:
+                pause = min(_INTERVAL, self._ttl.total_seconds() / 4)
+                try:
+                    await self._round()
+                    await self._on_database(True)
+                    due_in = await self._store.next_due_in()
+                    if due_in is not None:
+                        pause = min(pause, max(due_in.total_seconds(), 0.01))
+                except RefusedError as error:
+                    self._serving_since = self._clock()
+                    await self._on_database(False)
+                    _log.warning("upkeep failed", error=str(error))
+                if await subscription.take(pause):
+                    self._swept_at = float("-inf")
+
+    async def _round(self) -> None:
+        promoted = await self._store.promote_due()
+        expired = await self._store.expire_late()
+        rescued = [
+            one.lease.job_id
+            for one in await self._store.overdue_leases()
+            if self._may_rescue(one) and await self._rescue(one)
+        ]
+        if promoted or rescued:
+            self._hub.publish(WorkAvailable())
+        self._board.forget(*rescued)
+        self._hub.publish(*(JobChanged(job_id) for job_id in (*promoted, *expired, *rescued)))
+        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
+            deleted = await self._jobs.delete_ended()
+            self._hub.publish(*(JobChanged(job_id) for job_id in deleted))
+            await self._sweeper.sweep()
+            self._swept_at = self._clock()
+
+    def _may_rescue(self, overdue: OverdueLease) -> bool:
+        return (
+            not overdue.lease_expired
+            or self._clock() - self._serving_since >= self._ttl.total_seconds()
+        )
+
+    async def _rescue(self, overdue: OverdueLease) -> bool:
+        ended = await self._leases.end(self._ending(overdue))
+        if ended.changed:
+            _log.warning(
+                "lease rescued",
+                job_id=overdue.lease.job_id,
+                worker=overdue.worker,
+                why="lease expired" if overdue.lease_expired else "attempt timed out",
+                status=ended.status,
+            )
+        return ended.changed
+
+    def _ending(self, overdue: OverdueLease) -> Ending:
+        if overdue.lease_expired:
+            # Whoever drives that ComfyUI next finds the render there.
+            return Ending(
+                lease=overdue.lease,
+                outcome="lease_expired",
+                reported_by=None,
+                retry=True,
+                charge=True,
+                delay=timedelta(),
+                adopt_for=self._ttl,
+                error=error_of(
+                    job_error_pb2.ERROR_CODE_WORKER_LOST,
+                    technical_details=f"worker {overdue.worker} did not renew its lease",
+                ),
+                only_expired=True,
+            )
+        rule = policy(job_error_pb2.ERROR_CODE_TIMED_OUT)
+        return Ending(
+            lease=overdue.lease,
+            outcome="timed_out",
+            reported_by=None,
+            retry=rule.retry,
+            charge=rule.charge,
+            error=error_of(job_error_pb2.ERROR_CODE_TIMED_OUT),
+        )

@@ -1,0 +1,196 @@
+"""Puts the service together and serves it until it is told to stop."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import structlog
+from generation_jobs.v1 import (
+    generation_job_service_pb2,
+    generation_job_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    operator_service_pb2,
+    operator_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+from grpc_health.v1 import health, health_pb2_grpc
+
+from job_service.api.generation_jobs import GenerationJobServicer
+from job_service.api.health import Health
+from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
+from job_service.api.presenter import JobPresenter
+from job_service.api.server_reflection import serve_reflection
+from job_service.api.workers import WorkerServicer
+from job_service.artifacts.objects import ObjectStoreOfArtifacts
+from job_service.artifacts.sweeper import Sweeper
+from job_service.cannot_run import CannotRunError
+from job_service.events.hub import Hub
+from job_service.events.job_feed import JobFeed
+from job_service.events.progress_board import ProgressBoard
+from job_service.queue.background import run_for_ever
+from job_service.queue.dispatcher import Dispatcher
+from job_service.queue.fleet import Fleet
+from job_service.queue.heartbeats import Heartbeats
+from job_service.queue.upkeep import Upkeep
+from job_service.settings import Settings
+from job_service.store.artifacts import ArtifactTable
+from job_service.store.database import Database
+from job_service.store.jobs import JobStore
+from job_service.store.leases import LeaseStore
+from job_service.store.route_keys import RouteKeys
+from job_service.store.upkeep import UpkeepStore
+from job_service.store.workers import WorkerStore
+
+_log = structlog.get_logger()
+
+_SERVICES = [
+    pb.DESCRIPTOR.services_by_name[name].full_name
+    for pb, name in (
+        (generation_job_service_pb2, "GenerationJobService"),
+        (model_service_pb2, "ModelService"),
+        (operator_service_pb2, "OperatorService"),
+        (worker_service_pb2, "WorkerService"),
+    )
+]
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then let calls finish within the grace period."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as address:
+        _log.info("job_service listening", address=address)
+        await stop.wait()
+        _log.info("shutting down", grace_seconds=settings.shutdown_grace.total_seconds())
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """The service, running while the block is; yields the address it listens on.
+
+    ``settings.database_url`` must be set, and the schema up to date. Raises CannotRunError when
+    the address cannot be listened on.
+    """
+    assert settings.database_url is not None
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    try:
+        async with _serving(settings, database) as address:
+            yield address
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]:
+    ttl = settings.lease_ttl
+    hub = Hub()
+    objects = ObjectStoreOfArtifacts.from_url(settings.artifact_store)
+    artifacts = ArtifactTable(database)
+    route_keys = RouteKeys(database)
+    jobs = JobStore(database, route_keys)
+    leases = LeaseStore(database, ttl)
+    workers = WorkerStore(database)
+    fleet = Fleet(hub, workers, leases, route_keys, ttl)
+    board = ProgressBoard(hub, leases)
+    feed = JobFeed(hub, jobs)
+    dispatcher = Dispatcher(database, hub, fleet, leases, route_keys, ttl)
+    healthy = Health(_SERVICES)
+    upkeep = Upkeep(
+        hub,
+        UpkeepStore(database),
+        jobs,
+        leases,
+        board,
+        Sweeper(artifacts, objects),
+        ttl,
+        on_database=healthy.database,
+    )
+
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor()],
+        options=[
+            ("grpc.max_receive_message_length", TRANSPORT_LIMIT_BYTES),
+            # Held calls are silent for up to a minute; proxies and dead peers are found by pings.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
+        GenerationJobServicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+            jobs=jobs,
+            artifacts=artifacts,
+            objects=objects,
+            presenter=JobPresenter(database, artifacts, board, fleet),
+            feed=feed,
+            board=board,
+            hub=hub,
+            bounds=settings.limits,
+            keep_alive=settings.keep_alive.total_seconds(),
+        ),
+        server,
+    )
+    worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(
+        WorkerServicer(
+            installation=await workers.installation(),
+            fleet=fleet,
+            dispatcher=dispatcher,
+            heartbeats=Heartbeats(hub, fleet, leases, ttl),
+            leases=leases,
+            board=board,
+            artifacts=artifacts,
+            objects=objects,
+            hub=hub,
+            ttl=ttl,
+        ),
+        server,
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+        model_service_pb2_grpc.ModelServiceServicer(),  # type: ignore[abstract]
+        server,
+    )
+    operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(
+        operator_service_pb2_grpc.OperatorServiceServicer(),  # type: ignore[abstract]
+        server,
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(healthy.servicer, server)
+    serve_reflection(server, [*_SERVICES, health.SERVICE_NAME])
+
+    address = _bound(server, settings.listen)
+    loops = [
+        asyncio.create_task(run_for_ever(name, loop))
+        for name, loop in (
+            ("dispatcher", dispatcher.run),
+            ("upkeep", upkeep.run),
+            ("catch-up", feed.catch_up),
+        )
+    ]
+    await server.start()
+    await healthy.database(reachable=True)
+    try:
+        yield address
+    finally:
+        await healthy.stopping()
+        hub.stop()
+        await server.stop(settings.shutdown_grace.total_seconds())
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+def _bound(server: grpc.aio.Server, listen: str) -> str:
+    """Listen, and answer the address with the port that was taken for 0."""
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise CannotRunError(f"cannot listen on {listen}: {error}") from error
+    return f"{listen.rpartition(':')[0]}:{port}"

@@ -1,0 +1,1 @@
+"""Tables and SQL: everything the service says to PostgreSQL."""

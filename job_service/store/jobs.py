@@ -1,0 +1,263 @@
+"""Statements on jobs as clients see them: create, read, list, cancel, delete."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg import errors as pg
+from sqlalchemy import Row, TextClause, select, tuple_
+from sqlalchemy.exc import IntegrityError
+
+from job_service.jobs.new_job import NewJob
+from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.store.database import Database, as_json, statement
+from job_service.store.joined import Joined
+from job_service.store.route_keys import RouteKeys
+from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
+
+# One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
+# read by a second statement, because one statement cannot see a concurrent winner.
+#
+# `fresh` draws the ids before the insert, so that answers find their requests again.
+_CREATE: Final = statement(f"""
+WITH fresh AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence('generation_jobs', 'id')) AS id, r.*
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+        n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
+        checkpoint_model text, lora_models jsonb, width integer, height integer,
+        batch_size integer, seed bigint, params jsonb, workflow text, template_name text,
+        template_version integer, template_arguments jsonb, inputs jsonb, labels jsonb,
+        backend_label text, content_id bigint, priority smallint, scheduled_at timestamptz,
+        expires_at timestamptz, max_attempts smallint, attempt_timeout interval, request_id text,
+        request_hash text, route_key integer
+    )
+    ORDER BY n
+), job AS (
+    INSERT INTO generation_jobs (
+        id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
+        height, batch_size, seed, params, workflow, template_name, template_version,
+        template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
+        expires_at, max_attempts, attempt_timeout, request_id, request_hash, route_key,
+        not_before, dispatchable, virtual_start
+    )
+    SELECT
+        id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
+        height, batch_size, seed, params, workflow, template_name, template_version,
+        template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
+        expires_at, max_attempts, attempt_timeout, request_id, decode(request_hash, 'hex'),
+        route_key, scheduled_at, due,
+        CASE WHEN due THEN 0 END
+    FROM (SELECT *, scheduled_at IS NULL OR scheduled_at <= now() AS due FROM fresh) AS fresh
+    ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING *
+)
+SELECT fresh.n, {JOB_COLUMNS_SQL} FROM job JOIN fresh USING (id)
+""")
+
+_BY_REQUEST: Final = statement(f"""
+SELECT wanted.n, {JOB_COLUMNS_SQL}
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS wanted (n integer, user_id uuid, request_id text)
+JOIN generation_jobs AS job USING (user_id, request_id)
+""")
+
+_GET: Final = statement(f"""
+SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job
+WHERE id = ANY(:ids) AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
+""")
+
+_REVISIONS: Final = statement("SELECT id, revision FROM generation_jobs WHERE id = ANY(:ids)")
+
+# A pending job is cancelled at once; a running one when its worker confirms it, or its lease ends.
+_CANCEL: Final = statement(f"""
+UPDATE generation_jobs AS job SET
+    status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
+    completed_at = CASE status WHEN 'pending' THEN now() END,
+    dispatchable = false,
+    adopt_until = NULL,
+    cancel_requested_at = coalesce(cancel_requested_at, now()),
+    cancel_reason = coalesce(cancel_reason, :reason),
+    delete_when_ended = delete_when_ended OR :delete
+WHERE id = :id
+    AND status IN ('pending', 'running')
+    AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
+RETURNING {JOB_COLUMNS_SQL}
+""")
+
+# The artifacts' rows stay, without their job, until their objects are gone from the store.
+_DELETE: Final = statement("""
+DELETE FROM generation_jobs
+WHERE id = :id
+    AND status IN ('completed', 'failed', 'cancelled')
+    AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
+RETURNING id
+""")
+
+_DELETE_ENDED: Final = statement("""
+DELETE FROM generation_jobs
+WHERE id IN (
+    SELECT id FROM generation_jobs
+    WHERE delete_when_ended AND status IN ('completed', 'failed', 'cancelled')
+    ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """What ListJobs asks the table: newest first, from just after ``after``."""
+
+    user_id: UUID | None
+    statuses: Sequence[str]
+    limit: int
+    after: tuple[datetime, int] | None = None
+
+
+class JobStore:
+    """The jobs in the table. Creations that arrive together are stored by one statement."""
+
+    def __init__(self, database: Database, route_keys: RouteKeys) -> None:
+        self._database = database
+        self._route_keys = route_keys
+        self._create = Joined(self._create_joined)
+
+    async def create(self, job: NewJob) -> tuple[JobRow, bool]:
+        """Store a job, or find the one its request_id already stored; and whether it is new.
+
+        Raises RefusedError: REQUEST_ID_REUSED, DATABASE_UNAVAILABLE.
+        """
+        return await self._create(job)
+
+    async def get(self, ids: Sequence[int], user_id: UUID | None) -> dict[int, JobRow]:
+        """The jobs with these ids that exist, and are the user's if one is given."""
+        rows = await self._database.rows(_GET, {"ids": list(ids), "user_id": user_id})
+        return {row.id: JobRow.of(row) for row in rows}
+
+    async def revisions(self, ids: Sequence[int]) -> dict[int, int]:
+        """The revision of each of these jobs that exists."""
+        rows = await self._database.rows(_REVISIONS, {"ids": list(ids)})
+        return {row.id: row.revision for row in rows}
+
+    async def list_jobs(self, listing: JobListing) -> list[JobRow]:
+        """One page of jobs."""
+        query = select(JOBS).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
+        if listing.user_id is not None:
+            query = query.where(JOBS.c.user_id == listing.user_id)
+        if listing.statuses:
+            query = query.where(JOBS.c.status.in_(listing.statuses))
+        if listing.after is not None:
+            query = query.where(tuple_(JOBS.c.created_at, JOBS.c.id) < tuple_(*listing.after))
+        rows = await self._database.rows(query.limit(listing.limit))
+        return [JobRow.of(row) for row in rows]
+
+    async def cancel(
+        self, job_id: int, user_id: UUID | None, reason: str | None, *, delete: bool = False
+    ) -> JobRow:
+        """Cancel a job, or ask its worker to. The same again changes nothing.
+
+        ``delete`` removes it once it has ended. Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE.
+        """
+        row = await self._database.row(
+            _CANCEL, {"id": job_id, "user_id": user_id, "reason": reason, "delete": delete}
+        )
+        if row is not None:
+            return JobRow.of(row)
+        job = await self.require(job_id, user_id)
+        if job.status == "cancelled":
+            return job
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {job_id} is {job.status}: only a pending or running job can be cancelled",
+            metadata={"status": job.status},
+        )
+
+    async def delete(self, job_id: int, user_id: UUID | None) -> None:
+        """Remove a job that has ended.
+
+        Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE, JOB_REFERENCED.
+        """
+        try:
+            deleted = await self._database.row(_DELETE, {"id": job_id, "user_id": user_id})
+        except IntegrityError as error:
+            if isinstance(error.orig, pg.ForeignKeyViolation):
+                raise RefusedError(
+                    Refusal.JOB_REFERENCED, f"job {job_id} is still referred to"
+                ) from error
+            raise
+        if deleted is not None:
+            return
+        job = await self.require(job_id, user_id)
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {job_id} is {job.status}: cancel it first, or delete it with cancel=true",
+            metadata={"status": job.status},
+        )
+
+    async def delete_ended(self, most: int = 100) -> list[int]:
+        """Remove jobs that were to go once they had ended; the ids of those removed."""
+        return [row.id for row in await self._database.rows(_DELETE_ENDED, {"most": most})]
+
+    async def require(self, job_id: int, user_id: UUID | None) -> JobRow:
+        """One job. Raises RefusedError: JOB_NOT_FOUND."""
+        found = await self.get([job_id], user_id)
+        if job_id not in found:
+            raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
+        return found[job_id]
+
+    async def _create_joined(
+        self, jobs: Sequence[NewJob]
+    ) -> Sequence[tuple[JobRow, bool] | Exception]:
+        first: dict[tuple[UUID, str], int] = {}
+        same_as = [
+            first.setdefault((job.user_id, job.request_id), n) if job.request_id else n
+            for n, job in enumerate(jobs)
+        ]
+        fresh = [n for n, original in enumerate(same_as) if n == original]
+        keys = await self._route_keys.of([jobs[n].needs for n in fresh])
+        stored = await self._numbered(
+            _CREATE, [_columns(n, jobs[n], key) for n, key in zip(fresh, keys, strict=True)]
+        )
+        created = set(stored)
+        conflicts = [
+            {"n": n, "user_id": jobs[n].user_id, "request_id": jobs[n].request_id}
+            for n in fresh
+            if n not in stored
+        ]
+        if conflicts:
+            stored |= await self._numbered(_BY_REQUEST, conflicts)
+        return [
+            _answer(job, stored.get(same_as[n]), new=n in created) for n, job in enumerate(jobs)
+        ]
+
+    async def _numbered(
+        self, query: TextClause, rows: Sequence[dict[str, Any]]
+    ) -> dict[int, JobRow]:
+        found: Sequence[Row[Any]] = await self._database.rows(query, {"rows": as_json(rows)})
+        return {row.n: JobRow.of(row) for row in found}
+
+
+def _answer(job: NewJob, row: JobRow | None, *, new: bool) -> tuple[JobRow, bool] | Exception:
+    if row is None:
+        # The job that held the request_id was deleted between the two statements.
+        return RefusedError(
+            Refusal.DATABASE_UNAVAILABLE, "the job of this request_id was just deleted; try again"
+        )
+    if job.request_hash != row.request_hash:
+        return RefusedError(
+            Refusal.REQUEST_ID_REUSED,
+            f"request_id {job.request_id!r} was used for a different job",
+            metadata={"job_id": str(row.id)},
+        )
+    return row, new
+
+
+def _columns(n: int, job: NewJob, route_key: int) -> dict[str, Any]:
+    columns = asdict(job)
+    del columns["needs"]
+    columns["n"] = n
+    columns["route_key"] = route_key
+    columns["request_hash"] = job.request_hash.hex() if job.request_hash else None
+    columns["attempt_timeout"] = f"{job.attempt_timeout.total_seconds()} seconds"
+    return columns

@@ -1,0 +1,139 @@
+"""Brings the database's schema to the one this version expects, and says where it stands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+import job_service
+from job_service.cannot_run import CannotRunError
+
+VERSION_TABLE = "generation_jobs_alembic_version"
+# Any number nobody else uses on this database; the letters of "genjobs".
+ADVISORY_LOCK = 0x67656E6A6F6273
+LOCK_SECONDS = 300
+CONNECT_ARGUMENTS = {"application_name": "job_service migrate", "connect_timeout": 10}
+
+
+class MigrationError(CannotRunError):
+    """The schema cannot be read or brought up to date; the message says why."""
+
+
+class SchemaState(Enum):
+    """How the database's schema compares with the one this version expects."""
+
+    CURRENT = "current"
+    EMPTY = "empty"
+    BEHIND = "behind"
+    UNKNOWN = "of a version this one does not know"
+
+
+def expected() -> str | None:
+    """The revision this version of the service works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def current(database_url: str) -> str | None:
+    """The revision the database is at; ``None`` when it was never migrated."""
+    with _connect(database_url) as connection:
+        return _current(connection)
+
+
+def check(database_url: str) -> SchemaState:
+    """Compare the database's revision with the expected one, changing nothing."""
+    found = current(database_url)
+    if found == expected():
+        return SchemaState.CURRENT
+    if found is None:
+        return SchemaState.EMPTY
+    return SchemaState.BEHIND if _is_known(found) else SchemaState.UNKNOWN
+
+
+def upgrade(database_url: str) -> None:
+    """Apply every missing migration; one process at a time does so, others wait for it.
+
+    Raises:
+        MigrationError: a newer version migrated this database, or another process has been
+            migrating for longer than five minutes.
+    """
+    with _connect(database_url) as connection, _alone(connection):
+        found = _current(connection)
+        if found is not None and not _is_known(found):
+            raise MigrationError(
+                f"the database is at revision {found}, which this version does not know: "
+                "a newer version migrated it"
+            )
+        command.upgrade(_config(connection), "heads")
+        connection.commit()
+
+
+@contextmanager
+def _connect(database_url: str) -> Iterator[Connection]:
+    engine = create_engine(database_url, poolclass=NullPool, connect_args=CONNECT_ARGUMENTS)
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise MigrationError(f"cannot reach the database: {str(error.orig).strip()}") from error
+    with connection:
+        yield connection
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Hold the migration lock.
+
+    It is tried again and again instead of waited for: a statement that waits keeps a snapshot,
+    and a migration that builds an index concurrently waits for every older snapshot to end.
+    """
+
+    def locked() -> bool:
+        answer = connection.execute(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}
+        )
+        held = bool(answer.scalar_one())
+        connection.commit()
+        return held
+
+    held = Retrying(
+        retry=retry_if_result(lambda held: not held),
+        stop=stop_after_delay(LOCK_SECONDS),
+        wait=wait_fixed(0.2),
+        retry_error_callback=lambda _: False,
+    )(locked)
+    if not held:
+        raise MigrationError(f"another process has been migrating for {LOCK_SECONDS} s")
+    # Closing the connection gives the lock back, whatever state a failed migration left it in.
+    yield
+
+
+def _current(connection: Connection) -> str | None:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    revision = context.get_current_revision()
+    connection.rollback()
+    return revision
+
+
+def _is_known(revision: str) -> bool:
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return any(script.revision == revision for script in scripts)
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection, "version_table": VERSION_TABLE})
+    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    return config
+
+
+def _migrations() -> Path:
+    """The migrations: inside the package when installed, beside it in a checkout."""
+    package = Path(job_service.__file__).parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"

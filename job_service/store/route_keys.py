@@ -1,0 +1,64 @@
+"""What jobs need of workers, interned as small integers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from job_service.jobs.routing import Needs
+from job_service.store.database import Database, as_json, statement
+
+_INTERN: Final = statement("""
+INSERT INTO route_keys (digest, needs)
+SELECT decode(digest, 'hex'), CAST(needs AS jsonb)
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (digest text, needs text)
+ORDER BY digest
+ON CONFLICT (digest) DO NOTHING
+""")
+
+_BY_DIGEST: Final = statement("SELECT id, needs FROM route_keys WHERE digest = ANY(:digests)")
+
+_NEWER: Final = statement("SELECT id, needs FROM route_keys WHERE id > :known ORDER BY id")
+
+
+class RouteKeys:
+    """Ids of needs. Kept in memory: keys are never changed or removed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids: dict[Needs, int] = {}
+        self._needs: dict[int, Needs] = {}
+
+    @property
+    def known(self) -> Mapping[int, Needs]:
+        """Every key this replica has seen."""
+        return self._needs
+
+    async def of(self, needs: Sequence[Needs]) -> list[int]:
+        """The id of each; new ones are stored."""
+        new = {one for one in needs if one not in self._ids}
+        if new:
+            rows = [{"digest": one.digest.hex(), "needs": one.to_json()} for one in new]
+            await self._database.run(_INTERN, {"rows": as_json(rows)})
+            self._learn(
+                await self._database.rows(_BY_DIGEST, {"digests": [one.digest for one in new]})
+            )
+        return [self._ids[one] for one in needs]
+
+    async def refresh(self) -> bool:
+        """Learn keys that other replicas have stored; whether there were any."""
+        # An id may become visible after a higher one, so recent ones are read again.
+        known = max(self._needs, default=0) - _OVERLAP
+        before = len(self._needs)
+        self._learn(await self._database.rows(_NEWER, {"known": known}))
+        return len(self._needs) > before
+
+    def _learn(self, rows: Sequence[Row[Any]]) -> None:
+        for row in rows:
+            needs = Needs.from_json(row.needs)
+            self._ids[needs] = row.id
+            self._needs[row.id] = needs
+
+
+#: How many ids below the highest may still be on their way.
+_OVERLAP: Final = 100

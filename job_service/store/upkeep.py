@@ -1,0 +1,94 @@
+"""Statements of the upkeep loop: what is due, overdue or left behind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from generation_jobs.v1 import job_error_pb2
+
+from job_service.jobs.error_policy import error_of
+from job_service.store.database import Database, as_json, statement
+from job_service.store.leases import LeaseKey, error_as_json
+
+_PROMOTE: Final = statement("""
+WITH due AS MATERIALIZED (
+    SELECT id FROM generation_jobs
+    WHERE status = 'pending' AND NOT dispatchable AND not_before <= now()
+    ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE generation_jobs AS job
+SET dispatchable = true, virtual_start = coalesce(virtual_start, 0)
+FROM due WHERE job.id = due.id
+RETURNING job.id
+""")
+
+_EXPIRE: Final = statement("""
+WITH late AS MATERIALIZED (
+    SELECT id FROM generation_jobs
+    WHERE status = 'pending' AND expires_at <= now()
+    ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE generation_jobs AS job SET
+    status = 'failed', completed_at = now(), dispatchable = false, adopt_until = NULL,
+    error = CAST(:error AS jsonb), error_message = CAST(:error AS jsonb) ->> 'message'
+FROM late WHERE job.id = late.id
+RETURNING job.id
+""")
+
+_OVERDUE: Final = statement("""
+SELECT job.id, job.lease_token, worker.name AS worker,
+    job.lease_expires_at <= now() AS lease_expired
+FROM generation_jobs AS job JOIN workers AS worker ON worker.id = job.worker_id
+WHERE job.status = 'running'
+    AND (job.lease_expires_at <= now() OR job.started_at + job.attempt_timeout <= now())
+ORDER BY job.id LIMIT :most
+""")
+
+# How long until the next job becomes due or expires.
+_NEXT: Final = statement("""
+SELECT least(
+    (SELECT min(not_before) FROM generation_jobs WHERE status = 'pending' AND NOT dispatchable),
+    (SELECT min(expires_at) FROM generation_jobs
+        WHERE status = 'pending' AND expires_at IS NOT NULL)
+) - now() AS wait
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueLease:
+    """A running job whose lease has run out (else its attempt has run too long)."""
+
+    lease: LeaseKey
+    worker: str
+    lease_expired: bool
+
+
+class UpkeepStore:
+    """What the upkeep loop asks of the table. Safe to run in every replica at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def promote_due(self, most: int = 500) -> list[int]:
+        """Make pending jobs whose time has come dispatchable; their ids."""
+        return [row.id for row in await self._database.rows(_PROMOTE, {"most": most})]
+
+    async def expire_late(self, most: int = 500) -> list[int]:
+        """Fail pending jobs that have not started in time; their ids."""
+        error = as_json(error_as_json(error_of(job_error_pb2.ERROR_CODE_EXPIRED)))
+        rows = await self._database.rows(_EXPIRE, {"most": most, "error": error})
+        return [row.id for row in rows]
+
+    async def overdue_leases(self, most: int = 500) -> Sequence[OverdueLease]:
+        """Leases that nobody has renewed in time, and attempts that have run too long."""
+        rows = await self._database.rows(_OVERDUE, {"most": most})
+        return [
+            OverdueLease(LeaseKey(row.id, row.lease_token), row.worker, row.lease_expired)
+            for row in rows
+        ]
+
+    async def next_due_in(self) -> timedelta | None:
+        """How long until a pending job becomes due or expires; None: none will."""
+        row = await self._database.row(_NEXT)
+        return row.wait if row is not None else None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from job_service.store.database import Database, statement
+from job_service.store.database import Database, as_json, statement
 from job_service.store.leases import LeaseKey
 
 # The row is written before the object, under the lease. An earlier upload of the same file is
@@ -18,12 +18,16 @@ INSERT INTO job_artifacts (
     job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256, width,
     height, node_id, object_key
 )
-SELECT job.id, job.attempt, :role, :position, :thumbnail_size, :filename, :content_type, :size,
-    :sha256, :width, :height, :node_id,
-    format('jobs/%s/%s/%s-%s%s', job.id, job.attempt, CAST(:position AS integer),
-        CAST(:role AS text), CASE WHEN :thumbnail_size > 0 THEN '-' || :thumbnail_size ELSE '' END)
-FROM generation_jobs AS job
-WHERE job.id = :job_id AND job.lease_token = :lease_token
+SELECT job.id, job.attempt, new.role, new.position, new.thumbnail_size, new.filename,
+    new.content_type, new.size, decode(new.sha256, 'hex'), new.width, new.height, new.node_id,
+    format('jobs/%s/%s/%s-%s', job.id, job.attempt, new.position, new.role)
+        || CASE WHEN new.thumbnail_size > 0 THEN '-' || new.thumbnail_size ELSE '' END
+FROM jsonb_to_record(CAST(:artifact AS jsonb)) AS new (
+    job_id bigint, lease_token uuid, role text, position integer, thumbnail_size integer,
+    filename text, content_type text, size bigint, sha256 text, width integer, height integer,
+    node_id text
+)
+JOIN generation_jobs AS job ON job.id = new.job_id AND job.lease_token = new.lease_token
 ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
     filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
     sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
@@ -43,7 +47,7 @@ SELECT found.* FROM job_artifacts AS wanted
 JOIN generation_jobs AS job ON job.id = wanted.job_id
 JOIN job_artifacts AS found ON found.job_id = wanted.job_id AND found.attempt = wanted.attempt
 WHERE wanted.id = :id AND found.stored_at IS NOT NULL
-    AND CASE WHEN :thumbnail_size = 0 THEN found.id = wanted.id
+    AND CASE WHEN CAST(:thumbnail_size AS integer) = 0 THEN found.id = wanted.id
         ELSE found.role = 'thumbnail' AND found.position = wanted.position
             AND found.thumbnail_size = :thumbnail_size END
     AND (CAST(:user_id AS uuid) IS NULL OR job.user_id = :user_id)
@@ -117,14 +121,12 @@ class ArtifactTable:
 
     async def announce(self, lease: LeaseKey, artifact: NewArtifact) -> ArtifactRow | None:
         """Write down that a file is being uploaded; None: the lease has ended."""
-        row = await self._database.row(
-            _ANNOUNCE,
-            {
-                "job_id": lease.job_id,
-                "lease_token": lease.token,
-                **asdict(artifact),
-            },
-        )
+        new = asdict(artifact) | {
+            "sha256": artifact.sha256.hex(),
+            "job_id": lease.job_id,
+            "lease_token": lease.token,
+        }
+        row = await self._database.row(_ANNOUNCE, {"artifact": as_json(new)})
         return _artifact(row) if row is not None else None
 
     async def stored(self, lease: LeaseKey, artifact_id: int) -> ArtifactRow | None:

@@ -110,7 +110,7 @@ WITH report AS MATERIALIZED (
     UPDATE generation_jobs AS job SET
         status = 'completed',
         completed_at = now(),
-        started_at = coalesce(job.started_at, now() - held.running_for, job.leased_at),
+        started_at = coalesce(job.started_at, now() - held.running_for),
         comfyui_prompt_id = coalesce(nullif(held.prompt_id, ''), job.comfyui_prompt_id),
         lease_token = NULL,
         lease_expires_at = NULL,

@@ -32,6 +32,7 @@ from job_service.events.hub import Hub
 from job_service.events.job_feed import JobFeed
 from job_service.events.progress_board import ProgressBoard
 from job_service.queue.background import run_for_ever
+from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
@@ -100,7 +101,8 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     fleet = Fleet(hub, workers, leases, route_keys, ttl)
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs)
-    dispatcher = Dispatcher(database, hub, fleet, leases, route_keys, ttl)
+    claim_round = ClaimRound(database, fleet, route_keys, ttl)
+    dispatcher = Dispatcher(hub, claim_round, leases, route_keys)
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,

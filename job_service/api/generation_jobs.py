@@ -210,9 +210,11 @@ def _listing(
         if named is not None and user_id not in (None, named):
             checks.wrong("filter.user_id", "only a gateway or an admin may name another user")
         user_id = named
+    if len(filters.statuses) > limits.MAX_CHOICES:
+        checks.wrong("filter.statuses", f"must have at most {limits.MAX_CHOICES} entries")
     statuses = [
         checks.enum(f"filter.statuses[{index}]", status, STATUS_FROM_WIRE)
-        for index, status in enumerate(filters.statuses)
+        for index, status in enumerate(filters.statuses[: limits.MAX_CHOICES])
     ]
     for name in (
         "job_types", "checkpoint_model", "labels", "created_after", "created_before",

@@ -32,6 +32,10 @@ def rich_status(refused: RefusedError) -> grpc.Status:
         delay = duration_pb2.Duration()
         delay.FromTimedelta(refused.retry_delay)
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if refused.quota:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=refused.quota, description=refused.message[:_MAX_MESSAGE])
+        status.details.append(_packed(failure))
     if refused.violations:
         room = _MAX_DETAILS_BYTES - status.ByteSize()
         status.details.append(_packed(_bad_request(list(refused.violations), room)))
@@ -59,6 +63,7 @@ def _bad_request(violations: list[Violation], room: int) -> error_details_pb2.Ba
 def _packed(
     detail: error_details_pb2.ErrorInfo
     | error_details_pb2.RetryInfo
+    | error_details_pb2.QuotaFailure
     | error_details_pb2.BadRequest,
 ) -> any_pb2.Any:
     packed = any_pb2.Any()

@@ -24,7 +24,8 @@ from job_service.jobs.principal import Role
 from job_service.jobs.prompt_id import prompt_id
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import ROLE_FROM_WIRE, STATUS_TO_WIRE, TYPE_FROM_WIRE
-from job_service.queue.dispatcher import Dispatcher, LeaseTicket, WaitingBackend
+from job_service.queue.claim_round import Granted, LeaseCall, WaitingBackend
+from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet, Member
 from job_service.queue.heartbeats import Heartbeats, Verdicts
 from job_service.store.artifacts import ArtifactTable, NewArtifact
@@ -117,23 +118,23 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         if self._unknown_catalogues(member, offered):
             response.directives.append(pb.WORKER_DIRECTIVE_REFRESH_CATALOGUE)
             wait = timedelta()
-        tickets = await self._dispatcher.lease(
+        call = LeaseCall(
             member,
             offered.backends,
-            job_types=offered.job_types,
-            backend_labels=offered.backend_labels,
-            max_jobs=request.max_jobs,
-            request_id=request.request_id,
-            wait=wait,
+            offered.job_types,
+            offered.backend_labels,
+            request.max_jobs,
+            request.request_id,
         )
+        granted = await self._dispatcher.lease(call, wait)
         # The lease began when it was given; the worker counts from when it asked.
         ttl = self._ttl + timedelta(seconds=time.monotonic() - called_at)
         size = 0
-        for ticket in tickets:
-            lease = self._lease(ticket, ttl)
+        for one in granted:
+            lease = self._lease(one, ttl)
             size += lease.ByteSize() + 8
             if size > limits.MAX_REPLY_BYTES and response.leases:
-                await self._dispatcher.give_back(ticket)
+                await self._dispatcher.give_back(one.claim.lease)
             else:
                 response.leases.append(lease)
         return response
@@ -307,21 +308,21 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             for backend in offered.backends
         )
 
-    def _lease(self, ticket: LeaseTicket, ttl: timedelta) -> pb.Lease:
-        job = ticket.claim.job
+    def _lease(self, granted: Granted, ttl: timedelta) -> pb.Lease:
+        job = granted.claim.job
         return pb.Lease(
             job_id=job.id,
-            lease_token=str(ticket.lease.token),
+            lease_token=str(granted.claim.lease.token),
             attempt=job.attempt,
             ttl=duration(ttl),
             job=job_message(job),
-            backend=ticket.backend,
+            backend=granted.backend,
             prompt_id=prompt_id(self._installation, job.id, job.attempt),
             prior_prompts=[
                 pb.PriorPrompt(
                     attempt=attempt, prompt_id=prompt_id(self._installation, job.id, attempt)
                 )
-                for attempt in ticket.claim.prior_attempts
+                for attempt in granted.claim.prior_attempts
             ],
         )
 
@@ -418,7 +419,14 @@ def _offer(checks: FieldChecks, offer: pb.WorkerOffer) -> _Offered:
         checks.integer(f"{path}.free_slots", backend.free_slots, low=0, high=1024)
         checks.text(f"{path}.catalogue_digest", backend.catalogue_digest, longest=64)
         checks.text(f"{path}.loaded_checkpoint", backend.loaded_checkpoint, longest=limits.MAX_NAME)
-        backends.append(WaitingBackend(backend.name, backend.catalogue_digest, backend.free_slots))
+        backends.append(
+            WaitingBackend(
+                backend.name,
+                backend.catalogue_digest,
+                backend.free_slots,
+                backend.loaded_checkpoint,
+            )
+        )
     return _Offered(
         job_types=job_types or ["image"],
         backend_labels=list(offer.backend_labels) or [limits.DEFAULT_BACKEND],

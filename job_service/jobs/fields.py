@@ -74,6 +74,7 @@ class FieldChecks:
     def timestamp(self, path: str, value: timestamp_pb2.Timestamp) -> datetime | None:
         """A point in time between the years 1 and 9999."""
         try:
+            value.ToJsonString()  # refuses what ToDatetime would put right: nanos out of range
             return value.ToDatetime(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.wrong(path, "is not a valid timestamp")
@@ -84,6 +85,7 @@ class FieldChecks:
     ) -> timedelta:
         """A span of time between ``low`` and ``high``, both allowed."""
         try:
+            value.ToJsonString()  # refuses what ToTimedelta would put right: mixed signs
             span = value.ToTimedelta()
         except (ValueError, OverflowError):
             self.wrong(path, "is not a valid duration")

@@ -19,6 +19,8 @@ MAX_PREVIEW_BYTES: Final = 256 * 1024
 #: An answer that would grow beyond this comes back short instead.
 MAX_REPLY_BYTES: Final = 3 * 1024 * 1024
 MAX_BATCH_CREATE: Final = 1_000
+#: Alternatives that one condition of a filter may name.
+MAX_CHOICES: Final = 64
 MAX_PAGE: Final = 1_000
 DEFAULT_PAGE: Final = 50
 THUMBNAIL_SIZES: Final = (150, 300, 600)

@@ -71,6 +71,7 @@ class RefusedError(Exception):
     violations: Sequence[Violation] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     retry_delay: timedelta | None = None
+    quota: str = ""
 
     def __str__(self) -> str:
         return f"{self.refusal.reason}: {self.message}"

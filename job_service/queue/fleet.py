@@ -43,7 +43,10 @@ class BeatMemory:
 
 @dataclass(slots=True)
 class Member:
-    """A worker process."""
+    """A worker process.
+
+    ``next_checkpoint``: by ComfyUI, the checkpoint of the job it was given last.
+    """
 
     name: str
     instance_id: UUID
@@ -53,6 +56,7 @@ class Member:
     catalogues: dict[str, Catalogue] = field(default_factory=dict)
     refresh_wanted: bool = False
     memory: BeatMemory = field(default_factory=BeatMemory)
+    next_checkpoint: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
@@ -77,7 +81,7 @@ class Fleet:
         self._route_keys = route_keys
         self._ttl = ttl
         self._members: dict[UUID, Member] = {}
-        self._keys: dict[tuple[str, str], tuple[object, tuple[int, ...]]] = {}
+        self._keys: dict[tuple[str, str], tuple[object, frozenset[int]]] = {}
         self._offers: list[Offer] = []
         self._offers_at = float("-inf")
 
@@ -151,7 +155,7 @@ class Fleet:
         digest: str,
         job_types: Sequence[str],
         backend_labels: Sequence[str],
-    ) -> tuple[int, ...] | None:
+    ) -> frozenset[int] | None:
         """The keys of the jobs a ComfyUI can run; None: its catalogue is not known.
 
         Worked out again only when there is a new key or a new catalogue.
@@ -161,10 +165,10 @@ class Fleet:
             return None
         known = self._route_keys.known
         worked_out_for = (digest, tuple(job_types), tuple(backend_labels), len(known))
-        before, keys = self._keys.get((member.name, backend), (None, ()))
+        before, keys = self._keys.get((member.name, backend), (None, frozenset()))
         if before != worked_out_for:
             offer = catalogue.offer(job_types, backend_labels)
-            keys = tuple(sorted(key for key, needs in known.items() if offer.serves(needs)))
+            keys = frozenset(key for key, needs in known.items() if offer.serves(needs))
             self._keys[member.name, backend] = worked_out_for, keys
         return keys
 

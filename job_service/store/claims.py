@@ -1,79 +1,72 @@
-"""The statement by which workers get jobs."""
+"""The statements by which workers get jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Row
+
 from job_service.store.database import Database, as_json, statement
+from job_service.store.leases import LeaseKey
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 
-# One statement claims for every waiting worker of this replica.
+# What could be leased now: the first jobs of each route key that some waiting ComfyUI can run, and
+# jobs whose last worker died with the prompt in one of these ComfyUIs (`adopter`). Each key is one
+# short range of one partial index: jobs that nobody here can run are never touched.
 #
-# `slot` has a row for each job that some ComfyUI could take now; slots whose ComfyUIs serve the
-# same route keys form a group `grp`. `offer` names the keys of each group.
-#
-# First, jobs whose last worker died with the prompt in a ComfyUI go to that ComfyUI alone
-# (`adoption`). Then the heads of each group's keys are merged in queue order and dealt out to the
-# slots that are left. A job at the head of two groups goes to the first; the other gets its turn
-# in the next statement.
-#
-# Rows are locked in CTEs and updated by join: with `WHERE id IN (… LIMIT n)` the planner may run
-# the subquery again and claim more than n. The locks skip what others hold, so nobody waits.
+# Also leases that one of these calls was given before: then it is a repeated call.
+_PEEK: Final = statement("""
+WITH offer AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:offers AS jsonb))
+        AS o (route_key integer, wanted integer)
+)
+SELECT job.*, NULL AS adopter, NULL AS request_id, CAST(NULL AS bigint) AS worker_id
+FROM offer CROSS JOIN LATERAL (
+    SELECT id, priority, virtual_start, route_key FROM generation_jobs
+    WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
+        AND (adopt_until IS NULL OR adopt_until <= now())
+    ORDER BY priority DESC, virtual_start, id
+    LIMIT offer.wanted
+) AS job
+UNION ALL (
+    SELECT id, priority, virtual_start, route_key, backend, NULL, NULL FROM generation_jobs
+    WHERE status = 'pending' AND dispatchable AND adopt_until > now() AND backend = ANY(:backends)
+    ORDER BY priority DESC, virtual_start, id
+    LIMIT :most
+)
+UNION ALL
+SELECT id, priority, virtual_start, route_key, NULL, lease_request_id, worker_id
+FROM generation_jobs
+WHERE status = 'running' AND worker_id = ANY(:worker_ids) AND lease_request_id = ANY(:request_ids)
+""")
+
+# Attempts whose prompts may still be in the ComfyUI that has the job now, newest first.
+_PRIOR_ATTEMPTS: Final = """
+CASE WHEN job.attempt > 1 THEN ARRAY(
+    SELECT prior.attempt FROM job_attempts AS prior
+    WHERE prior.job_id = job.id AND prior.attempt < job.attempt AND prior.backend = job.backend
+        AND prior.outcome IN ('lease_expired', 'superseded', 'released')
+    ORDER BY prior.attempt DESC
+) ELSE '{}' END AS prior_attempts
+"""
+
+# One statement leases to everybody who waits at this replica. Rows are locked in a CTE and updated
+# by join; the lock skips what others hold, so that nobody waits. A job that another replica has
+# just taken is missing from the answer.
 _CLAIM: Final = statement(f"""
 WITH slot AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:slots AS jsonb)) AS s (
-        slot integer, grp integer, worker_id bigint, worker text, instance_id uuid, backend text,
-        lease_token uuid, lease_request_id text
+        slot integer, job_id bigint, worker_id bigint, worker text, instance_id uuid,
+        backend text, lease_token uuid, lease_request_id text
     )
-), offer AS MATERIALIZED (
-    SELECT grp, route_key, wanted
-    FROM jsonb_to_recordset(CAST(:offers AS jsonb))
-        AS o (grp integer, route_keys integer[], wanted integer),
-        unnest(o.route_keys) AS route_key
-), adoptable AS MATERIALIZED (
-    SELECT id, backend, route_key, priority, virtual_start FROM generation_jobs
-    WHERE status = 'pending' AND adopt_until > now() AND dispatchable
-        AND backend = ANY(ARRAY(SELECT DISTINCT backend FROM slot))
-    ORDER BY priority DESC, virtual_start, id
-    LIMIT (SELECT count(*) FROM slot)
-    FOR UPDATE SKIP LOCKED
-), adoption AS MATERIALIZED (
-    SELECT ranked.id, taken.slot
-    FROM (
-        SELECT id, backend, row_number() OVER (
-            PARTITION BY backend ORDER BY priority DESC, virtual_start, id
-        ) AS place FROM adoptable
-    ) AS ranked
-    JOIN (
-        SELECT slot, backend, row_number() OVER (PARTITION BY backend ORDER BY slot) AS place
-        FROM slot
-    ) AS taken USING (backend, place)
-), head AS MATERIALIZED (
-    SELECT offer.grp, job.*
-    FROM offer CROSS JOIN LATERAL (
-        SELECT id, priority, virtual_start FROM generation_jobs
-        WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
-            AND (adopt_until IS NULL OR adopt_until <= now())
-        ORDER BY priority DESC, virtual_start, id
-        LIMIT offer.wanted
-        FOR UPDATE SKIP LOCKED
-    ) AS job
-), dealt AS (
-    SELECT id, slot FROM adoption
-    UNION ALL
-    SELECT ranked.id, free.slot
-    FROM (
-        SELECT grp, id, row_number() OVER (
-            PARTITION BY grp ORDER BY priority DESC, virtual_start, id
-        ) AS place
-        FROM (SELECT DISTINCT ON (id) * FROM head ORDER BY id, grp) AS once
-    ) AS ranked
-    JOIN (
-        SELECT grp, slot, row_number() OVER (PARTITION BY grp ORDER BY slot) AS place
-        FROM slot WHERE slot NOT IN (SELECT slot FROM adoption)
-    ) AS free USING (grp, place)
+), held AS MATERIALIZED (
+    SELECT slot.* FROM slot JOIN generation_jobs AS job ON job.id = slot.job_id
+    WHERE job.status = 'pending' AND job.dispatchable
+        AND (job.adopt_until IS NULL OR job.adopt_until <= now() OR job.backend = slot.backend)
+    ORDER BY job.id
+    FOR UPDATE OF job SKIP LOCKED
 ), job AS (
     UPDATE generation_jobs AS job SET
         status = 'running',
@@ -81,38 +74,64 @@ WITH slot AS MATERIALIZED (
         adopt_until = NULL,
         not_before = NULL,
         attempt = attempt + 1,
-        lease_token = slot.lease_token,
-        lease_request_id = slot.lease_request_id,
-        worker_id = slot.worker_id,
-        backend = slot.backend,
+        lease_token = held.lease_token,
+        lease_request_id = held.lease_request_id,
+        worker_id = held.worker_id,
+        backend = held.backend,
         leased_at = now(),
         lease_expires_at = now() + :ttl,
         started_at = NULL,
         comfyui_prompt_id = NULL,
         progress = NULL
-    FROM dealt JOIN slot USING (slot)
-    WHERE job.id = dealt.id
-    RETURNING job.*, slot.slot, slot.worker, slot.instance_id
+    FROM held WHERE job.id = held.job_id
+    RETURNING job.*, held.slot, held.worker, held.instance_id
 ), recorded AS (
     INSERT INTO job_attempts (job_id, attempt, lease_token, worker, instance_id, backend)
     SELECT id, attempt, lease_token, worker, instance_id, backend FROM job
+), reached AS (
+    INSERT INTO dispatch_clocks (priority, virtual_time)
+    SELECT priority, max(virtual_start) FROM job GROUP BY priority ORDER BY priority
+    ON CONFLICT (priority) DO UPDATE
+    SET virtual_time = greatest(dispatch_clocks.virtual_time, excluded.virtual_time)
 )
-SELECT job.slot, {JOB_COLUMNS_SQL}, CASE WHEN job.attempt > 1 THEN ARRAY(
-    SELECT prior.attempt FROM job_attempts AS prior
-    WHERE prior.job_id = job.id AND prior.attempt < job.attempt AND prior.backend = job.backend
-        AND prior.outcome IN ('lease_expired', 'superseded', 'released')
-    ORDER BY prior.attempt DESC
-) ELSE '{{}}' END AS prior_attempts
-FROM job
+SELECT job.slot, job.lease_token, {JOB_COLUMNS_SQL}, {_PRIOR_ATTEMPTS} FROM job
 """)
+
+_HELD: Final = statement(f"""
+SELECT job.lease_token, {JOB_COLUMNS_SQL}, {_PRIOR_ATTEMPTS}
+FROM generation_jobs AS job WHERE id = ANY(:ids) AND status = 'running'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """A job that can be leased now, as far as its place in the queue goes."""
+
+    id: int
+    priority: int
+    virtual_start: int
+    route_key: int
+    adopter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The part of the queue that waiting workers could run.
+
+    ``replayed``: jobs that were leased to an earlier try of a waiting call, by
+    (worker id, request id).
+    """
+
+    jobs: Sequence[Peeked]
+    replayed: Mapping[tuple[int, str], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """Room for one job in one ComfyUI of a waiting worker; ``grp`` names its RouteOffer."""
+    """A job that shall be leased, and the place in a ComfyUI of a waiting worker it goes to."""
 
     slot: int
-    grp: int
+    job_id: int
     worker_id: int
     worker: str
     instance_id: UUID
@@ -122,34 +141,66 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteOffer:
-    """The route keys that the slots of group ``grp`` can take, and how many jobs they want."""
-
-    grp: int
-    route_keys: Sequence[int]
-    wanted: int
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that has just been leased to ``slot``.
+    """A job that is leased.
 
     ``prior_attempts`` are those whose prompts may still be in that ComfyUI, newest first.
     """
 
-    slot: int
+    lease: LeaseKey
     job: JobRow
     prior_attempts: Sequence[int]
 
 
-async def claim(
-    database: Database, slots: Sequence[Slot], offers: Sequence[RouteOffer], ttl: timedelta
-) -> list[Claim]:
-    """Lease the next jobs to as many slots as there are jobs for."""
-    parameters: dict[str, Any] = {
-        "slots": as_json([asdict(slot) for slot in slots]),
-        "offers": as_json([asdict(offer) for offer in offers]),
-        "ttl": ttl,
-    }
-    rows = await database.rows(_CLAIM, parameters)
-    return [Claim(row.slot, JobRow.of(row), row.prior_attempts) for row in rows]
+async def peek(
+    database: Database,
+    offers: Mapping[int, int],
+    *,
+    backends: Sequence[str],
+    calls: Sequence[tuple[int, str]],
+) -> Queue:
+    """Look at the head of the queue.
+
+    ``offers``: for each route key how many jobs are wanted. ``backends``: the ComfyUIs, for
+    adoption. ``calls``: (worker id, request id) of each call that waits.
+    """
+    rows = await database.rows(
+        _PEEK,
+        {
+            "offers": as_json(
+                [{"route_key": key, "wanted": wanted} for key, wanted in offers.items()]
+            ),
+            "backends": list(backends),
+            "most": max(offers.values(), default=1),
+            "worker_ids": [worker_id for worker_id, _ in calls],
+            "request_ids": [request_id for _, request_id in calls],
+        },
+    )
+    replayed: dict[tuple[int, str], list[int]] = {}
+    for row in rows:
+        if row.request_id is not None:
+            replayed.setdefault((row.worker_id, row.request_id), []).append(row.id)
+    jobs = [
+        Peeked(row.id, row.priority, row.virtual_start, row.route_key, row.adopter)
+        for row in rows
+        if row.request_id is None
+    ]
+    return Queue(jobs, replayed)
+
+
+async def claim(database: Database, slots: Sequence[Slot], ttl: timedelta) -> dict[int, Claim]:
+    """Lease jobs: slot → its claim. Those that others were quicker to take are missing."""
+    rows = await database.rows(
+        _CLAIM, {"slots": as_json([asdict(slot) for slot in slots]), "ttl": ttl}
+    )
+    return {row.slot: _claim(row) for row in rows}
+
+
+async def held(database: Database, job_ids: Sequence[int]) -> dict[int, Claim]:
+    """Leases that hold, by job."""
+    rows = await database.rows(_HELD, {"ids": list(job_ids)})
+    return {row.id: _claim(row) for row in rows}
+
+
+def _claim(row: Row[Any]) -> Claim:
+    return Claim(LeaseKey(row.id, row.lease_token), JobRow.of(row), row.prior_attempts)

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from psycopg import errors as pg
-from sqlalchemy import Row, TextClause, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.database import Database, as_json, statement
+from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
@@ -20,10 +21,13 @@ from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
 # One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
 # read by a second statement, because one statement cannot see a concurrent winner.
 #
-# `fresh` draws the ids before the insert, so that answers find their requests again.
+# `fresh` draws the ids before the insert, so that answers find their requests again. Jobs that are
+# due get their fair share tags, `tagged`: see `job_service.store.fair_share`. Rows are inserted in
+# the order of their request ids, so that statements with the same ones do not deadlock.
 _CREATE: Final = statement(f"""
-WITH fresh AS MATERIALIZED (
-    SELECT nextval(pg_get_serial_sequence('generation_jobs', 'id')) AS id, r.*
+WITH new AS MATERIALIZED (
+    SELECT r.*, r.scheduled_at IS NULL OR r.scheduled_at <= now() AS due,
+        coalesce(share.max_pending, :max_pending) AS max_pending
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
         checkpoint_model text, lora_models jsonb, width integer, height integer,
@@ -33,8 +37,29 @@ WITH fresh AS MATERIALIZED (
         expires_at timestamptz, max_attempts smallint, attempt_timeout interval, request_id text,
         request_hash text, route_key integer
     )
-    ORDER BY n
-), job AS (
+    LEFT JOIN user_shares AS share USING (user_id)
+    WHERE r.request_id IS NULL OR NOT EXISTS (
+        SELECT FROM generation_jobs AS earlier
+        WHERE earlier.user_id = r.user_id AND earlier.request_id = r.request_id
+    )
+), pending AS MATERIALIZED (
+    -- counted no further than the limit
+    SELECT limited.user_id, (
+        SELECT count(*) FROM (
+            SELECT FROM generation_jobs AS job
+            WHERE job.user_id = limited.user_id AND job.status = 'pending'
+            LIMIT limited.max_pending
+        ) AS counted
+    ) AS waiting
+    FROM (SELECT DISTINCT user_id, max_pending FROM new WHERE max_pending IS NOT NULL) AS limited
+), admitted AS MATERIALIZED (
+    SELECT new.*, new.max_pending IS NULL OR coalesce(pending.waiting, 0)
+        + row_number() OVER (PARTITION BY new.user_id ORDER BY n) <= new.max_pending AS admitted
+    FROM new LEFT JOIN pending USING (user_id)
+), fresh AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence('generation_jobs', 'id')) AS id, admitted.*
+    FROM admitted WHERE admitted ORDER BY n
+), {tagging("SELECT id, user_id, priority FROM fresh WHERE due")}, job AS (
     INSERT INTO generation_jobs (
         id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
         height, batch_size, seed, params, workflow, template_name, template_version,
@@ -47,13 +72,14 @@ WITH fresh AS MATERIALIZED (
         height, batch_size, seed, params, workflow, template_name, template_version,
         template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
         expires_at, max_attempts, attempt_timeout, request_id, decode(request_hash, 'hex'),
-        route_key, scheduled_at, due,
-        CASE WHEN due THEN 0 END
-    FROM (SELECT *, scheduled_at IS NULL OR scheduled_at <= now() AS due FROM fresh) AS fresh
+        route_key, scheduled_at, due, tagged.virtual_start
+    FROM fresh LEFT JOIN tagged USING (id)
+    ORDER BY user_id, request_id, id
     ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING *
 )
-SELECT fresh.n, {JOB_COLUMNS_SQL} FROM job JOIN fresh USING (id)
+SELECT admitted.n, admitted.admitted, admitted.max_pending, {JOB_COLUMNS_SQL}
+FROM admitted LEFT JOIN fresh USING (n) LEFT JOIN job ON job.id = fresh.id
 """)
 
 _BY_REQUEST: Final = statement(f"""
@@ -116,17 +142,24 @@ class JobListing:
 
 
 class JobStore:
-    """The jobs in the table. Creations that arrive together are stored by one statement."""
+    """The jobs in the table. Creations that arrive together are stored by one statement.
 
-    def __init__(self, database: Database, route_keys: RouteKeys) -> None:
+    ``max_pending``: jobs a user may have waiting, unless an operator has set another number;
+    None: any. Statements that run at the same time may together go beyond it by their own jobs.
+    """
+
+    def __init__(
+        self, database: Database, route_keys: RouteKeys, max_pending: int | None = None
+    ) -> None:
         self._database = database
         self._route_keys = route_keys
+        self._max_pending = max_pending
         self._create = Joined(self._create_joined)
 
     async def create(self, job: NewJob) -> tuple[JobRow, bool]:
         """Store a job, or find the one its request_id already stored; and whether it is new.
 
-        Raises RefusedError: REQUEST_ID_REUSED, DATABASE_UNAVAILABLE.
+        Raises RefusedError: REQUEST_ID_REUSED, QUOTA_EXCEEDED, DATABASE_UNAVAILABLE.
         """
         return await self._create(job)
 
@@ -216,26 +249,32 @@ class JobStore:
         ]
         fresh = [n for n, original in enumerate(same_as) if n == original]
         keys = await self._route_keys.of([jobs[n].needs for n in fresh])
-        stored = await self._numbered(
-            _CREATE, [_columns(n, jobs[n], key) for n, key in zip(fresh, keys, strict=True)]
+        answers = await self._database.rows(
+            _CREATE,
+            {
+                "rows": as_json(
+                    [_columns(n, jobs[n], key) for n, key in zip(fresh, keys, strict=True)]
+                ),
+                "max_pending": self._max_pending,
+            },
         )
+        refused = {
+            row.n: _over_quota(jobs[row.n], row.max_pending) for row in answers if not row.admitted
+        }
+        stored = {row.n: JobRow.of(row) for row in answers if row.id is not None}
         created = set(stored)
         conflicts = [
             {"n": n, "user_id": jobs[n].user_id, "request_id": jobs[n].request_id}
             for n in fresh
-            if n not in stored
+            if n not in stored and n not in refused
         ]
         if conflicts:
-            stored |= await self._numbered(_BY_REQUEST, conflicts)
+            found = await self._database.rows(_BY_REQUEST, {"rows": as_json(conflicts)})
+            stored |= {row.n: JobRow.of(row) for row in found}
         return [
-            _answer(job, stored.get(same_as[n]), new=n in created) for n, job in enumerate(jobs)
+            refused.get(same_as[n]) or _answer(job, stored.get(same_as[n]), new=n in created)
+            for n, job in enumerate(jobs)
         ]
-
-    async def _numbered(
-        self, query: TextClause, rows: Sequence[dict[str, Any]]
-    ) -> dict[int, JobRow]:
-        found: Sequence[Row[Any]] = await self._database.rows(query, {"rows": as_json(rows)})
-        return {row.n: JobRow.of(row) for row in found}
 
 
 def _answer(job: NewJob, row: JobRow | None, *, new: bool) -> tuple[JobRow, bool] | Exception:
@@ -251,6 +290,16 @@ def _answer(job: NewJob, row: JobRow | None, *, new: bool) -> tuple[JobRow, bool
             metadata={"job_id": str(row.id)},
         )
     return row, new
+
+
+def _over_quota(job: NewJob, max_pending: int) -> RefusedError:
+    return RefusedError(
+        Refusal.QUOTA_EXCEEDED,
+        f"user {job.user_id} already has {max_pending:,} jobs pending; wait until some are done",
+        metadata={"user_id": str(job.user_id), "max_pending": str(max_pending)},
+        retry_delay=timedelta(seconds=30),
+        quota=f"user:{job.user_id}/pending_jobs",
+    )
 
 
 def _columns(n: int, job: NewJob, route_key: int) -> dict[str, Any]:

@@ -9,17 +9,20 @@ from generation_jobs.v1 import job_error_pb2
 
 from job_service.jobs.error_policy import error_of
 from job_service.store.database import Database, as_json, statement
+from job_service.store.fair_share import tagging
 from job_service.store.leases import LeaseKey, error_as_json
 
-_PROMOTE: Final = statement("""
+# Jobs back from a failed attempt keep their tag and with it their place; scheduled ones get theirs
+# now, so that they do not run ahead of everybody who came while they waited for their time.
+_PROMOTE: Final = statement(f"""
 WITH due AS MATERIALIZED (
-    SELECT id FROM generation_jobs
+    SELECT id, user_id, priority, virtual_start FROM generation_jobs
     WHERE status = 'pending' AND NOT dispatchable AND not_before <= now()
     ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
-)
+), {tagging("SELECT id, user_id, priority FROM due WHERE virtual_start IS NULL")}
 UPDATE generation_jobs AS job
-SET dispatchable = true, virtual_start = coalesce(virtual_start, 0)
-FROM due WHERE job.id = due.id
+SET dispatchable = true, virtual_start = coalesce(due.virtual_start, tagged.virtual_start)
+FROM due LEFT JOIN tagged USING (id) WHERE job.id = due.id
 RETURNING job.id
 """)
 

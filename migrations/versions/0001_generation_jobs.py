@@ -74,15 +74,24 @@ CREATE TABLE route_keys (
 CREATE TABLE user_clocks (
     user_id uuid NOT NULL,
     priority smallint NOT NULL,
-    virtual_finish bigint NOT NULL DEFAULT 0,
-    weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
+    virtual_finish bigint NOT NULL,
+    -- how far the statement that moved the clock last moved it: its jobs' tags lie in there
+    last_span bigint NOT NULL,
     PRIMARY KEY (user_id, priority)
-);
+) WITH (fillfactor = 50);
 
 -- Fair share: the virtual time that dispatch has reached for each priority. Never falls.
 CREATE TABLE dispatch_clocks (
     priority smallint PRIMARY KEY,
-    virtual_time bigint NOT NULL DEFAULT 0
+    virtual_time bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- What an operator has set for single users; others have the installation's defaults.
+CREATE TABLE user_shares (
+    user_id uuid PRIMARY KEY,
+    -- a user of weight 2 gets twice the turns of one of weight 1
+    weight double precision NOT NULL DEFAULT 1 CHECK (weight BETWEEN 0.01 AND 100),
+    max_pending integer CHECK (max_pending >= 0)
 );
 
 CREATE TABLE dispatch_pauses (

@@ -1,0 +1,16 @@
+"""Typed async client of GenerationJobService, and the ``genjobs`` command built on it.
+
+It knows the contract and nothing else of job_service, so it can be copied out.
+"""
+
+from job_service.client.channel import CredentialsError
+from job_service.client.client import JobServiceClient, new_request_id
+from job_service.client.errors import JobServiceError, Violation
+
+__all__ = [
+    "CredentialsError",
+    "JobServiceClient",
+    "JobServiceError",
+    "Violation",
+    "new_request_id",
+]

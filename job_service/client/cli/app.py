@@ -1,0 +1,86 @@
+"""The wiring of ``genjobs``: global options and commands."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from job_service.client.cli.cancel import cancel
+from job_service.client.cli.download import download
+from job_service.client.cli.exit_codes import HELP
+from job_service.client.cli.get import get
+from job_service.client.cli.list_jobs import list_jobs
+from job_service.client.cli.session import Connection
+from job_service.client.cli.submit import submit
+from job_service.client.cli.watch import watch
+
+app = typer.Typer(
+    name="genjobs",
+    help="Generation jobs: submit, follow, look at, cancel and download.",
+    epilog=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"genjobs {importlib.metadata.version('generation-jobs')}")
+        raise typer.Exit
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    address: Annotated[
+        str,
+        typer.Option(envvar="GENJOBS_ADDRESS", metavar="HOST:PORT", help="Where the service is."),
+    ] = "127.0.0.1:50051",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GENJOBS_TOKEN",
+            metavar="TOKEN",
+            show_default=False,
+            help="Who you are. Better given in the environment, where others do not see it.",
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GENJOBS_TLS_CA",
+            metavar="FILE",
+            dir_okay=False,
+            show_default=False,
+            help="PEM file of root certificates to trust; switches TLS on.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Remember the global options for the command."""
+    if address.startswith(("http://", "https://")):
+        raise typer.BadParameter(
+            "write HOST:PORT, without http://; --tls-ca switches TLS on", param_hint="--address"
+        )
+    context.obj = Connection(address, token or None, tls_ca)
+
+
+for name, command in (
+    ("submit", submit),
+    ("watch", watch),
+    ("get", get),
+    ("list", list_jobs),
+    ("cancel", cancel),
+    ("download", download),
+):
+    app.command(name, epilog=HELP)(command)
+
+
+def main() -> None:
+    """Run ``genjobs`` with the arguments of this process."""
+    app()

@@ -1,0 +1,254 @@
+"""JobServiceClient: GenerationJobService with deadlines, safe retries and typed errors."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+from uuid import uuid4
+
+import grpc
+from generation_jobs.v1.artifact_pb2 import Artifact
+from generation_jobs.v1.generation_job_service_pb2 import (
+    CancelJobRequest,
+    CreateJobRequest,
+    DeleteJobRequest,
+    GetJobRequest,
+    JobOrder,
+    ListJobsRequest,
+    ReadArtifactRequest,
+    ReadArtifactResponse,
+    WatchJobResponse,
+)
+from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceStub
+from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobView
+
+from job_service.client.artifact_file import IncompleteFileError, VerifiedFile
+from job_service.client.channel import open_channel
+from job_service.client.errors import JobServiceError
+from job_service.client.job_watch import JobWatch
+from job_service.client.response_stream import ResponseStream
+from job_service.client.retrying import until_available
+
+if TYPE_CHECKING:
+    from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceAsyncStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+# Seconds.
+_READ_DEADLINE = 10.0
+_WRITE_DEADLINE = 30.0
+_DOWNLOAD_SILENCE = 30.0
+
+_PAGE_SIZE = 200
+
+
+def new_request_id() -> str:
+    """Draw a request_id for a job that has none."""
+    return str(uuid4())
+
+
+class JobServiceClient:
+    """An async context manager that owns one connection to the service.
+
+    ``address`` is "host:port"; ``token`` goes along with every call; ``tls_root`` is a PEM
+    file of root certificates and switches TLS on. While the service is UNAVAILABLE, calls
+    that are safe to repeat are repeated for ``retry_for`` seconds.
+
+    Entering raises CredentialsError for a token or certificate that cannot be used, and
+    OSError if ``tls_root`` cannot be read. Every call raises JobServiceError.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        token: str | None = None,
+        tls_root: Path | None = None,
+        retry_for: float = 10.0,
+    ) -> None:
+        self._address = address
+        self._token = token
+        self._tls_root = tls_root
+        self._retry_for = retry_for
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: GenerationJobServiceAsyncStub | None = None
+
+    async def __aenter__(self) -> Self:
+        self._channel = open_channel(self._address, self._token, self._tls_root)
+        self._stub = GenerationJobServiceStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+        self._channel = self._stub = None
+
+    @property
+    def stub(self) -> "GenerationJobServiceAsyncStub":
+        """The generated stub, token included, for RPCs that need nothing from this class.
+
+        It raises grpc.aio.AioRpcError: ``JobServiceError.from_rpc_error`` decodes it.
+        """
+        if self._stub is None:
+            raise RuntimeError("JobServiceClient is used inside 'async with'")
+        return self._stub
+
+    async def create_job(self, job: GenerationJob, request_id: str | None = None) -> GenerationJob:
+        """Have something generated; answer the job as stored, every default filled in.
+
+        Safe to repeat: without a ``request_id`` one is drawn, and repeating with the same
+        one answers the job stored first.
+        """
+        request = CreateJobRequest(job=job, request_id=request_id or new_request_id())
+        response = await self._repeatable(self.stub.CreateJob, request, _WRITE_DEADLINE)
+        return response.job
+
+    async def get_job(
+        self, job_id: int, view: JobView.ValueType = JobView.JOB_VIEW_FULL
+    ) -> GenerationJob:
+        """Read one job."""
+        request = GetJobRequest(id=job_id, view=view)
+        return (await self._repeatable(self.stub.GetJob, request, _READ_DEADLINE)).job
+
+    async def list_jobs(
+        self,
+        matching: JobFilter | None = None,
+        *,
+        order_by: JobOrder.ValueType = JobOrder.JOB_ORDER_CREATED_DESC,
+        view: JobView.ValueType = JobView.JOB_VIEW_BASIC,
+        limit: int | None = None,
+    ) -> AsyncGenerator[GenerationJob, None]:
+        """Yield the jobs that match, at most ``limit``, fetching pages as they are needed."""
+        left = limit
+        token = ""
+        while left is None or left > 0:
+            request = ListJobsRequest(
+                filter=matching,
+                order_by=order_by,
+                view=view,
+                page_size=_PAGE_SIZE if left is None else min(left, _PAGE_SIZE),
+                page_token=token,
+            )
+            page = await self._repeatable(self.stub.ListJobs, request, _READ_DEADLINE)
+            for job in page.jobs[:left]:
+                yield job
+            left = None if left is None else left - len(page.jobs)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def cancel_job(self, job_id: int, reason: str = "") -> GenerationJob:
+        """Stop a job; answer it as it is then. A running one ends shortly after: watch it."""
+        request = CancelJobRequest(id=job_id, reason=reason)
+        return (await self._repeatable(self.stub.CancelJob, request, _WRITE_DEADLINE)).job
+
+    async def delete_job(self, job_id: int, *, cancel: bool = False) -> bool:
+        """Remove a job and its artifacts; False: once its worker has let go of it.
+
+        Never repeated: after a lost answer, JOB_NOT_FOUND may mean that it is gone.
+        """
+        request = DeleteJobRequest(id=job_id, cancel=cancel)
+        return (await _answer(self.stub.DeleteJob, request, _WRITE_DEADLINE)).deleted
+
+    async def watch(
+        self,
+        job_id: int,
+        *,
+        include_previews: bool = False,
+        reconnect_for: float = 300.0,
+        on_interruption: Callable[[JobServiceError], None] | None = None,
+    ) -> AsyncGenerator[WatchJobResponse, None]:
+        """Yield the job as it is, then each change, until it rests in a final state.
+
+        Every message holds ``job`` or, if asked for, ``preview``. A broken stream is opened
+        again for ``reconnect_for`` seconds (``retry_for`` before the first message), and
+        ``on_interruption`` hears why; nothing is missed but states in between. Who leaves
+        early closes the generator (``aclose``), which ends the call.
+        """
+        watch = JobWatch(self.stub, job_id, include_previews=include_previews)
+        patience = self._retry_for
+        try:
+            while not watch.finished:
+                message = await until_available(watch.next, patience, on_interruption)
+                patience = reconnect_for
+                if not message.HasField("keep_alive"):
+                    yield message
+        finally:
+            watch.close()
+
+    async def download(
+        self,
+        artifact_id: int,
+        path: Path,
+        *,
+        thumbnail_size: int = 0,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Artifact:
+        """Write an artifact's content (or its thumbnail's) to ``path``; answer what it is.
+
+        The file takes its name once size and SHA-256 are right; what had the name before is
+        replaced. ``on_bytes`` hears how many bytes there are. Raises OSError if the file
+        cannot be written; JobServiceError with DATA_LOSS / CONTENT_MISMATCH if the bytes
+        that arrived are not those announced.
+        """
+        request = ReadArtifactRequest(artifact_id=artifact_id, thumbnail_size=thumbnail_size)
+        return await until_available(
+            partial(self._download, request, path, on_bytes), self._retry_for
+        )
+
+    async def _download(
+        self,
+        request: ReadArtifactRequest,
+        path: Path,
+        on_bytes: Callable[[int], None] | None,
+    ) -> Artifact:
+        stream: ResponseStream[ReadArtifactRequest, ReadArtifactResponse] = ResponseStream(
+            self.stub.ReadArtifact(request), _DOWNLOAD_SILENCE
+        )
+        try:
+            first = await stream.next()
+            if first is None or not first.HasField("artifact"):
+                raise _damaged("the answer does not begin with what the artifact is")
+            artifact = first.artifact
+            with VerifiedFile(path) as file:
+                while message := await stream.next():
+                    size = await asyncio.to_thread(file.write, message.chunk)
+                    if on_bytes is not None:
+                        on_bytes(size)
+                await asyncio.to_thread(file.commit, size=artifact.size, sha256=artifact.sha256)
+        except IncompleteFileError as error:
+            raise _damaged(str(error)) from error
+        finally:
+            stream.close()
+        return artifact
+
+    async def _repeatable(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        deadline: float,
+    ) -> _Response:
+        return await until_available(partial(_answer, method, request, deadline), self._retry_for)
+
+
+async def _answer(
+    method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+    request: _Request,
+    deadline: float,
+) -> _Response:
+    try:
+        return await method(request, timeout=deadline)
+    except grpc.aio.AioRpcError as error:
+        raise JobServiceError.from_rpc_error(error) from error
+
+
+def _damaged(message: str) -> JobServiceError:
+    return JobServiceError(grpc.StatusCode.DATA_LOSS, message, reason="CONTENT_MISMATCH")

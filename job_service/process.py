@@ -1,0 +1,100 @@
+"""The life of a job_service process: the database first, then its schema, then the server."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from job_service import server
+from job_service.cannot_run import CannotRunError
+from job_service.embedded_postgres import EmbeddedPostgres
+from job_service.settings import Settings
+from job_service.store import migrate as schema
+from job_service.store.migrate import SchemaState
+
+logger = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        CannotRunError: the database is missing, or its schema is not the one this version needs.
+    """
+    _end_on_signals()
+    try:
+        async with database(settings) as (url, embedded):
+            if embedded or settings.migrate:
+                await _upgrade(url)
+            else:
+                await asyncio.to_thread(_require_schema, url)
+            await _serve(settings.model_copy(update={"database_url": url}), embedded)
+    except asyncio.CancelledError:
+        logger.info("stopped while starting")
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the schema up to date and answer the revision it is at."""
+    async with database(settings) as (url, _):
+        return await _upgrade(url)
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostgres | None]]:
+    """Where the database is; the embedded one runs while this context is open."""
+    if settings.database_url is not None:
+        yield settings.database_url, None
+        return
+    async with EmbeddedPostgres(settings.embedded_postgres_directory) as embedded:
+        logger.info("embedded PostgreSQL runs", directory=str(settings.embedded_postgres_directory))
+        yield embedded.url, embedded
+
+
+async def _serve(settings: Settings, embedded: EmbeddedPostgres | None) -> None:
+    if embedded is None:
+        await server.serve(settings)
+        return
+    serving = asyncio.create_task(server.serve(settings))
+    ended = asyncio.create_task(embedded.wait())
+    try:
+        await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            raise CannotRunError(
+                f"the embedded PostgreSQL ended by itself (exit code {ended.result()}); "
+                "nothing is lost, start again"
+            )
+        await serving
+    finally:
+        for task in (serving, ended):
+            task.cancel()
+        await asyncio.gather(serving, ended, return_exceptions=True)
+
+
+async def _upgrade(url: str) -> str:
+    await asyncio.to_thread(schema.upgrade, url)
+    revision = str(await asyncio.to_thread(schema.current, url))
+    logger.info("schema is up to date", revision=revision)
+    return revision
+
+
+def _require_schema(url: str) -> None:
+    state = schema.check(url)
+    if state in (SchemaState.EMPTY, SchemaState.BEHIND):
+        raise CannotRunError(
+            f"the database's schema is {state.value}, this version needs revision "
+            f"{schema.expected()}: run `job-service migrate`, or serve with --migrate"
+        )
+    if state is SchemaState.UNKNOWN:
+        # A newer replica has migrated; migrations keep the version before them working.
+        logger.warning("the database's schema is of a newer version than this one")
+
+
+def _end_on_signals() -> None:
+    """Until the server takes the signals over, they end the start in good order."""
+    starting = asyncio.current_task()
+    if starting is not None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, starting.cancel)

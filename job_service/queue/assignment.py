@@ -1,0 +1,154 @@
+"""Which waiting job goes to which free slot: queue order, bent a little to save model loads. Pure.
+
+Queue order is priority, then the fair share tag, then the id. A ComfyUI that has a job's checkpoint
+in memory may take that job although another is before it, within bounds: no job is overtaken by
+more than ``most`` others, nor for longer than ``longest`` seconds, and never across priorities.
+"""
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple
+
+#: Jobs that may overtake one job.
+MOST_OVERTAKING: Final = 32
+#: Seconds for which a job may be overtaken.
+LONGEST_OVERTAKING: Final = 120.0
+#: Overtakings remembered. More than ``MOST_OVERTAKING``, so that forgetting the oldest never lets
+#: a job be overtaken again.
+_REMEMBERED: Final = 4096
+
+
+class Place(NamedTuple):
+    """Where a job stands among those of its priority."""
+
+    virtual_start: int
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A job that can be leased now. ``adopter``: only this ComfyUI may take it, for a while."""
+
+    priority: int
+    place: Place
+    route_key: int
+    checkpoint: str
+    adopter: str | None = None
+
+    @property
+    def order(self) -> tuple[int, Place]:
+        """Sorts candidates in queue order."""
+        return -self.priority, self.place
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSlot:
+    """Room for one job in a ComfyUI that can run jobs with these route keys."""
+
+    backend: str
+    route_keys: AbstractSet[int]
+    loaded_checkpoint: str
+
+
+class Overtaking(NamedTuple):
+    """A job at ``place`` that was leased before its turn, at ``at`` seconds."""
+
+    place: Place
+    at: float
+
+
+@dataclass(slots=True)
+class OvertakingLedger:
+    """Which jobs were leased before their turn, as long as that matters.
+
+    Whoever overtakes a job also overtakes every job before that one. So the jobs that have
+    overtaken some job are those in the ledger with a later place, whether or not it was first in
+    line at the time, and it is enough to look at the first in line.
+    """
+
+    most: int = MOST_OVERTAKING
+    longest: float = LONGEST_OVERTAKING
+    _by_priority: dict[int, list[Overtaking]] = field(default_factory=dict)
+
+    def allows(self, first: Candidate, now: float) -> bool:
+        """Whether ``first``, the first in line, may be overtaken once more."""
+        entries = self._by_priority.get(first.priority, [])
+        overtook = entries[bisect_right(entries, (first.place, inf)) :]
+        return len(overtook) < self.most and (
+            not overtook or now - min(one.at for one in overtook) < self.longest
+        )
+
+    def note(self, overtaking: Candidate, now: float) -> None:
+        """Note that a job is leased although another is before it."""
+        entries = self._by_priority.setdefault(overtaking.priority, [])
+        insort(entries, Overtaking(overtaking.place, now))
+        del entries[: max(0, len(entries) - _REMEMBERED)]
+
+    def forget_before(self, first: dict[int, Place]) -> None:
+        """Forget what concerns no waiting job: ``first`` is the first place of each priority."""
+        for priority, entries in list(self._by_priority.items()):
+            place = first.get(priority)
+            kept = [one for one in entries if place is not None and one.place > place]
+            if kept:
+                self._by_priority[priority] = kept
+            else:
+                del self._by_priority[priority]
+
+
+def assign(
+    candidates: Iterable[Candidate],
+    slots: Sequence[FreeSlot],
+    ledger: OvertakingLedger,
+    now: float,
+) -> dict[int, Candidate]:
+    """Deal jobs out to slots: index of the slot → its job.
+
+    ``candidates`` must hold, for every route key that some slot can run, the first jobs in queue
+    order, as many as there are slots. A job to be adopted goes to its ComfyUI alone, before
+    anything else.
+    """
+    adoptions: dict[str, deque[Candidate]] = {}
+    queues: dict[int, deque[Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda one: one.order):
+        if candidate.adopter is not None:
+            adoptions.setdefault(candidate.adopter, deque()).append(candidate)
+        else:
+            queues.setdefault(candidate.route_key, deque()).append(candidate)
+
+    assigned: dict[int, Candidate] = {}
+    loaded = {slot.backend: slot.loaded_checkpoint for slot in slots}
+    for index, slot in enumerate(slots):
+        waiting = adoptions.get(slot.backend)
+        chosen = (
+            waiting.popleft() if waiting else _next(queues, slot, loaded[slot.backend], ledger, now)
+        )
+        if chosen is not None:
+            assigned[index] = chosen
+            loaded[slot.backend] = chosen.checkpoint
+    return assigned
+
+
+def _next(
+    queues: dict[int, deque[Candidate]],
+    slot: FreeSlot,
+    loaded: str,
+    ledger: OvertakingLedger,
+    now: float,
+) -> Candidate | None:
+    heads = [queues[key][0] for key in slot.route_keys if queues.get(key)]
+    if not heads:
+        return None
+    chosen = first = min(heads, key=lambda one: one.order)
+    if loaded and first.checkpoint != loaded:
+        alike = [
+            one for one in heads if one.checkpoint == loaded and one.priority == first.priority
+        ]
+        if alike and ledger.allows(first, now):
+            chosen = min(alike, key=lambda one: one.order)
+            ledger.note(chosen, now)
+    queues[chosen.route_key].popleft()
+    return chosen

@@ -1,0 +1,200 @@
+"""One round of dealing out jobs: look at the queue, assign, lease."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from job_service.queue.assignment import Candidate, FreeSlot, OvertakingLedger, Place, assign
+from job_service.queue.fleet import Fleet, Member
+from job_service.store.claims import Claim, Peeked, Slot, claim, held, peek
+from job_service.store.database import Database
+from job_service.store.route_keys import RouteKeys
+
+#: Slots one round serves.
+_MOST_SLOTS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingBackend:
+    """A ComfyUI with room.
+
+    Its configured name, the digest of its catalogue, its free slots and, if known, the checkpoint
+    it has loaded.
+    """
+
+    name: str
+    digest: str
+    free_slots: int
+    loaded_checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeaseCall:
+    """A LeaseJobs call that waits for up to ``max_jobs`` leases."""
+
+    member: Member
+    backends: Sequence[WaitingBackend]
+    job_types: Sequence[str]
+    backend_labels: Sequence[str]
+    max_jobs: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A lease just given, and the configured name of its ComfyUI."""
+
+    claim: Claim
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What each call got; those that got nothing are missing.
+
+    ``again``: another round may find more, because this one found jobs.
+    """
+
+    granted: Mapping[LeaseCall, Sequence[Granted]]
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenSlot:
+    call: LeaseCall
+    backend: WaitingBackend
+    free: FreeSlot
+
+
+class ClaimRound:
+    """Deals jobs out to all calls that wait at this replica, by two statements."""
+
+    def __init__(
+        self, database: Database, fleet: Fleet, route_keys: RouteKeys, ttl: timedelta
+    ) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._route_keys = route_keys
+        self._ttl = ttl
+        self._ledger = OvertakingLedger()
+
+    async def deal(self, calls: Sequence[LeaseCall]) -> Dealt:
+        """Lease what there is.
+
+        Raises RefusedError: DATABASE_UNAVAILABLE.
+        """
+        slots = self._open_slots(calls)
+        offers: dict[int, int] = {}
+        for slot in slots:
+            for key in slot.free.route_keys:
+                offers[key] = offers.get(key, 0) + 1
+        queue = await peek(
+            self._database,
+            offers,
+            backends=sorted({slot.free.backend for slot in slots}),
+            calls=[(call.member.id, call.request_id) for call in calls],
+        )
+        granted = await self._replayed(calls, queue.replayed)
+        slots = [slot for slot in slots if slot.call not in granted]
+        assigned = self._assign(slots, queue.jobs)
+        claims = await self._claim(slots, assigned)
+        for index, claimed in claims.items():
+            slot = slots[index]
+            granted.setdefault(slot.call, []).append(Granted(claimed, slot.backend.name))
+        return Dealt(granted, again=bool(granted or assigned))
+
+    async def _replayed(
+        self, calls: Sequence[LeaseCall], replayed: Mapping[tuple[int, str], Sequence[int]]
+    ) -> dict[LeaseCall, list[Granted]]:
+        """The leases of repeated calls whose first answer was lost."""
+        if not replayed:
+            return {}
+        claims = await held(self._database, [one for ids in replayed.values() for one in ids])
+        granted: dict[LeaseCall, list[Granted]] = {}
+        for call in calls:
+            for job_id in replayed.get((call.member.id, call.request_id), ()):
+                if job_id in claims:
+                    backend = (claims[job_id].job.backend or "").partition("/")[2]
+                    granted.setdefault(call, []).append(Granted(claims[job_id], backend))
+        return granted
+
+    def _assign(self, slots: Sequence[_OpenSlot], jobs: Sequence[Peeked]) -> dict[int, Candidate]:
+        candidates = [self._candidate(job) for job in jobs]
+        self._ledger.forget_before(_first_places(candidates))
+        return assign(candidates, [slot.free for slot in slots], self._ledger, time.monotonic())
+
+    async def _claim(
+        self, slots: Sequence[_OpenSlot], assigned: Mapping[int, Candidate]
+    ) -> dict[int, Claim]:
+        if not assigned:
+            return {}
+        claims = await claim(
+            self._database,
+            [
+                Slot(
+                    slot=index,
+                    job_id=candidate.place.job_id,
+                    worker_id=slots[index].call.member.id,
+                    worker=slots[index].call.member.name,
+                    instance_id=slots[index].call.member.instance_id,
+                    backend=slots[index].free.backend,
+                    lease_token=uuid4(),
+                    lease_request_id=slots[index].call.request_id,
+                )
+                for index, candidate in assigned.items()
+            ],
+            self._ttl,
+        )
+        for index, claimed in claims.items():
+            slot = slots[index]
+            slot.call.member.next_checkpoint[slot.backend.name] = claimed.job.checkpoint_model or ""
+        return claims
+
+    def _candidate(self, job: Peeked) -> Candidate:
+        return Candidate(
+            job.priority,
+            Place(job.virtual_start, job.id),
+            job.route_key,
+            self._route_keys.known[job.route_key].checkpoint,
+            job.adopter,
+        )
+
+    def _open_slots(self, calls: Sequence[LeaseCall]) -> list[_OpenSlot]:
+        """A slot for each job that some call could take, longest waiting first."""
+        slots: list[_OpenSlot] = []
+        for call in calls:
+            slots += self._slots_of(call)
+            if len(slots) >= _MOST_SLOTS:
+                break
+        return slots
+
+    def _slots_of(self, call: LeaseCall) -> list[_OpenSlot]:
+        """Where the worker has room, its ComfyUIs in turn, for as many jobs as it wants."""
+        able = []
+        for backend in call.backends:
+            keys = self._fleet.route_keys(
+                call.member, backend.name, backend.digest, call.job_types, call.backend_labels
+            )
+            if keys is not None and backend.free_slots > 0:
+                # What it was given last is what it will have loaded when it gets to the next.
+                loaded = call.member.next_checkpoint.get(backend.name, backend.loaded_checkpoint)
+                free = FreeSlot(f"{call.member.name}/{backend.name}", keys, loaded)
+                able.append((backend, free))
+        deepest = max((backend.free_slots for backend, _ in able), default=0)
+        slots = [
+            _OpenSlot(call, backend, free)
+            for turn in range(min(deepest, call.max_jobs))
+            for backend, free in able
+            if turn < backend.free_slots
+        ]
+        return slots[: call.max_jobs]
+
+
+def _first_places(candidates: Sequence[Candidate]) -> dict[int, Place]:
+    first: dict[int, Place] = {}
+    for one in candidates:
+        first[one.priority] = min(first.get(one.priority, one.place), one.place)
+    return first

@@ -1,0 +1,239 @@
+"""Settings of job_service: environment variables ``JOB_SERVICE_…``, validated at start."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from platformdirs import user_data_path
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from job_service.cannot_run import CannotRunError
+from job_service.jobs.limits import Limits
+
+PREFIX = "JOB_SERVICE_"
+# What Kubernetes sets by itself in every pod near a service named job-service.
+FROM_KUBERNETES = re.compile(r"JOB_SERVICE_(SERVICE_|PORT($|_))")
+
+
+class SettingsError(CannotRunError):
+    """Settings that cannot be used, a line for each."""
+
+
+class LogLevel(StrEnum):
+    """What is logged: this and everything graver."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How it is logged."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def _duration(value: Any, parse: ValidatorFunctionWrapHandler) -> timedelta:
+    """Read "30" and "2.5" as seconds too; pydantic itself reads only "00:00:30" and "PT30S"."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value):
+        value = float(value)
+    try:
+        parsed = parse(value)
+    except ValidationError:
+        raise ValueError("must be seconds, such as 30 or 2.5, or a duration like PT15M") from None
+    if not isinstance(parsed, timedelta) or parsed <= timedelta(0):
+        raise ValueError("must be more than 0 seconds")
+    return parsed
+
+
+def _listen_address(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not (separator and host and port.isascii() and port.isdigit()) or bare_ipv6:
+        raise ValueError("must be host:port, such as 127.0.0.1:50051 or [::1]:50051")
+    if int(port) > 65535:
+        raise ValueError("the port must be at most 65535")
+    return value
+
+
+def _postgres_url(value: str) -> str:
+    """Check a PostgreSQL URL and turn it into SQLAlchemy's form for psycopg."""
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise ValueError("must be a URL such as postgresql://user:password@host/database") from None
+    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ValueError(f"must start with postgresql://, not {url.drivername}://")
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _store_url(value: str) -> str:
+    if not re.match(r"[a-z][a-z0-9+.-]*://.", value):
+        raise ValueError("must be a URL such as file:///var/lib/pictures or s3://bucket/prefix")
+    return value
+
+
+def _multiple_of_8(value: int) -> int:
+    if value % 8:
+        raise ValueError("must be a multiple of 8")
+    return value
+
+
+Duration = Annotated[timedelta, WrapValidator(_duration)]
+
+
+class Settings(BaseSettings):
+    """Everything that is fixed for the life of one job_service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="PostgreSQL to use, postgresql://…; absent: an embedded one in the data "
+        "directory",
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("generation-jobs", appauthor=False),
+        description="where the embedded PostgreSQL and, by default, the artifacts are",
+    )
+    listen: Annotated[str, AfterValidator(_listen_address)] = Field(
+        default="127.0.0.1:50051", description="host:port for gRPC; port 0 takes a free one"
+    )
+    artifact_store: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="",
+        description="URL of the artifact store; default: artifacts/ in the data directory",
+    )
+    migrate: bool = Field(
+        default=False,
+        description="bring the schema up to date at start; the embedded database always is",
+    )
+    lease_ttl: Duration = Field(
+        default=timedelta(seconds=30),
+        description="how long a worker may be silent before its jobs are given to others",
+    )
+    keep_alive: Duration = Field(
+        default=timedelta(seconds=15), description="longest silence on a watch"
+    )
+    attempt_timeout: Duration = Field(
+        default=timedelta(minutes=15),
+        description="how long one attempt of a job may run, unless the job says otherwise",
+    )
+    max_dimension: Annotated[int, AfterValidator(_multiple_of_8)] = Field(
+        default=2048, ge=64, le=8192, description="largest width and height, in pixels"
+    )
+    max_batch_size: int = Field(
+        default=8, ge=1, le=64, description="most pictures one job may ask for"
+    )
+    database_pool_size: int = Field(
+        default=8, ge=2, le=200, description="connections to PostgreSQL kept by this process"
+    )
+    shutdown_grace: Duration = Field(
+        default=timedelta(seconds=10),
+        description="how long calls may go on after SIGTERM before they are cut off",
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="debug, info, warning or error")
+    log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="console or json")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _artifacts_in_the_data_directory(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("artifact_store"):
+            return values
+        default = cls.model_fields["data_dir"].get_default(call_default_factory=True)
+        data_dir = Path(values.get("data_dir") or default).expanduser().absolute()
+        return {**values, "artifact_store": (data_dir / "artifacts").as_uri()}
+
+    @model_validator(mode="after")
+    def _absolute_data_directory(self) -> Self:
+        object.__setattr__(self, "data_dir", self.data_dir.expanduser().absolute())
+        return self
+
+    @property
+    def embedded_postgres_directory(self) -> Path:
+        """Where the embedded PostgreSQL is, when no ``database_url`` is set."""
+        return self.data_dir / "postgresql"
+
+    @property
+    def limits(self) -> Limits:
+        """What a job may ask for."""
+        return Limits(
+            max_dimension=self.max_dimension,
+            max_batch_size=self.max_batch_size,
+            attempt_timeout=self.attempt_timeout,
+        )
+
+    def shown(self) -> dict[str, str]:
+        """Every setting by the name of its environment variable, without secrets."""
+        values = self.model_dump(mode="python") | {"database_url": self.shown_database_url()}
+        return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
+
+    def shown_database_url(self) -> str:
+        """Say which database is used, without its password."""
+        if self.database_url is None:
+            return f"(embedded in {self.embedded_postgres_directory})"
+        return _without_password(make_url(self.database_url))
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: something in it cannot be used; says what and why, quoting no values.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (
+            f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        )
+        raise SettingsError("\n  ".join(["these settings cannot be used:", *lines])) from None
+
+
+def unknown_names(names: Iterable[str]) -> list[str]:
+    """Say of each environment variable that looks like a setting and is none, what it could be."""
+    known = [name.upper() for name in Settings.model_fields]
+    hints = []
+    for name in sorted(names):
+        setting = name.removeprefix(PREFIX)
+        if setting in (name, *known) or FROM_KUBERNETES.match(name):
+            continue
+        close = difflib.get_close_matches(setting, known, n=1)
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
+        hints.append(f"{name} is no setting{hint}")
+    return hints
+
+
+def _without_password(url: URL) -> str:
+    """Render a database URL with its password masked, also one given as a parameter."""
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
+    return url.render_as_string(hide_password=True)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

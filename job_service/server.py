@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from job_service.api.generation_jobs import GenerationJobServicer
 from job_service.api.health import Health
 from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
+from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
 from job_service.api.server_reflection import serve_reflection
 from job_service.api.workers import WorkerServicer
@@ -40,8 +41,10 @@ from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.database import Database
+from job_service.store.fleet_rows import FleetRows
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
+from job_service.store.pauses import PauseStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.upkeep import UpkeepStore
 from job_service.store.workers import WorkerStore
@@ -98,11 +101,12 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     jobs = JobStore(database, route_keys)
     leases = LeaseStore(database, ttl)
     workers = WorkerStore(database)
-    fleet = Fleet(hub, workers, leases, route_keys, ttl)
+    pauses = PauseStore(database)
+    fleet = Fleet(hub, workers, leases, route_keys, pauses, ttl)
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs)
     claim_round = ClaimRound(database, fleet, route_keys, ttl)
-    dispatcher = Dispatcher(hub, claim_round, leases, route_keys)
+    dispatcher = Dispatcher(hub, claim_round, leases, fleet)
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,
@@ -115,6 +119,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         on_database=healthy.database,
     )
 
+    presenter = JobPresenter(database, artifacts, board, fleet)
     server = grpc.aio.server(
         interceptors=[CallInterceptor()],
         options=[
@@ -132,7 +137,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             jobs=jobs,
             artifacts=artifacts,
             objects=objects,
-            presenter=JobPresenter(database, artifacts, board, fleet),
+            presenter=presenter,
             feed=feed,
             board=board,
             hub=hub,
@@ -161,7 +166,17 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         server,
     )
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(
-        operator_service_pb2_grpc.OperatorServiceServicer(),  # type: ignore[abstract]
+        OperatorServicer(
+            database=database,
+            jobs=jobs,
+            leases=leases,
+            rows=FleetRows(database, ttl),
+            fleet=fleet,
+            pauses=pauses,
+            presenter=presenter,
+            board=board,
+            hub=hub,
+        ),
         server,
     )
     health_pb2_grpc.add_HealthServicer_to_server(healthy.servicer, server)

@@ -126,6 +126,15 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._hub.publish(JobChanged(request.id), UpkeepDue())
         return pb.DeleteJobResponse(deleted=True)
 
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        checks.raise_if_wrong()
+        row = await self._jobs.retry(request.id, caller.visible_user)
+        self._hub.publish(JobChanged(row.id), WorkAvailable())
+        return pb.RetryJobResponse(job=await self._presenter.full(row))
+
     async def WatchJob(
         self, request: pb.WatchJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobResponse]:

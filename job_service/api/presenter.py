@@ -30,7 +30,7 @@ class JobPresenter:
         return job_message(
             row,
             progress=self._board.progress(row.id, row.attempt),
-            pending_reason=await self._pending_reason(row),
+            pending_reason=await self.pending_reason(row),
             full=False,
         )
 
@@ -49,14 +49,15 @@ class JobPresenter:
             job_message(
                 row,
                 progress=self._board.progress(row.id, row.attempt),
-                pending_reason=await self._pending_reason(row),
+                pending_reason=await self.pending_reason(row),
                 artifacts=artifacts.get(row.id, ()),
                 attempts=attempts.get(row.id, ()),
             )
             for row in rows
         ]
 
-    async def _pending_reason(self, row: JobRow) -> "job_pb2.PendingReason.ValueType":
+    async def pending_reason(self, row: JobRow) -> "job_pb2.PendingReason.ValueType":
+        """What a job waits for; UNSPECIFIED when it is not pending."""
         if row.status != "pending":
             return job_pb2.PENDING_REASON_UNSPECIFIED
         if not row.dispatchable:
@@ -65,8 +66,11 @@ class JobPresenter:
                 if row.not_before == row.scheduled_at
                 else job_pb2.PENDING_REASON_RETRY_DELAY
             )
-        if not await self._fleet.can_run_key(row.route_key):
+        needs = await self._fleet.needs_of(row.route_key)
+        if needs is None or not await self._fleet.can_run(needs):
             return job_pb2.PENDING_REASON_NO_WORKER_OFFERS
+        if self._fleet.is_paused(needs):
+            return job_pb2.PENDING_REASON_PAUSED
         if row.adopt_until is not None:
             return job_pb2.PENDING_REASON_ADOPTION
         return job_pb2.PENDING_REASON_QUEUED

@@ -11,12 +11,15 @@ import structlog
 from job_service.events.hub import Hub, JobChanged, Stopping, WorkAvailable
 from job_service.jobs.refusals import RefusedError
 from job_service.queue.claim_round import ClaimRound, Granted, LeaseCall
+from job_service.queue.fleet import Fleet
 from job_service.store.leases import Ending, LeaseKey, LeaseStore
-from job_service.store.route_keys import RouteKeys
 
 #: Seconds after which the queue is looked at again for waiting workers without anybody having said
 #: that there is work: jobs may have been created at another replica.
 _LOOK_AGAIN: Final = 2.0
+
+#: Seconds after which route keys and pauses made at other replicas are looked for.
+_LEARN_AGAIN: Final = 5.0
 
 _log = structlog.get_logger()
 
@@ -32,13 +35,11 @@ class _Waiter:
 class Dispatcher:
     """Answers waiting calls: one round serves all that wait at this replica."""
 
-    def __init__(
-        self, hub: Hub, claim_round: ClaimRound, leases: LeaseStore, route_keys: RouteKeys
-    ) -> None:
+    def __init__(self, hub: Hub, claim_round: ClaimRound, leases: LeaseStore, fleet: Fleet) -> None:
         self._hub = hub
         self._round = claim_round
         self._leases = leases
-        self._route_keys = route_keys
+        self._fleet = fleet
         self._waiting: dict[LeaseCall, _Waiter] = {}
         self._learned_at = float("-inf")
 
@@ -98,7 +99,7 @@ class Dispatcher:
 
     async def _serve(self) -> bool:
         """Go one round; whether another may find more."""
-        await self._learn_route_keys()
+        await self._learn()
         waiters = list(self._waiting.values())
         for waiter in waiters:
             waiter.in_round = True
@@ -122,12 +123,12 @@ class Dispatcher:
         )
         return dealt.again
 
-    async def _learn_route_keys(self) -> None:
-        """Learn, now and then, of keys that other replicas have interned."""
+    async def _learn(self) -> None:
+        """Learn, now and then, of what other replicas have written down."""
         now = asyncio.get_running_loop().time()
-        if now - self._learned_at >= _LOOK_AGAIN:
+        if now - self._learned_at >= _LEARN_AGAIN:
             self._learned_at = now
-            await self._route_keys.refresh()
+            await self._fleet.learn()
 
     def _answer_all(self, answer: Sequence[Granted] | Exception) -> None:
         for waiter in self._waiting.values():

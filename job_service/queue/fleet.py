@@ -16,6 +16,7 @@ from job_service.jobs.error_policy import error_of
 from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs, Offer
 from job_service.store.leases import Ending, LeaseKey, LeaseStore
+from job_service.store.pauses import Pause, PauseStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.workers import Catalogue, Registration, WorkerStore
 
@@ -73,16 +74,19 @@ class Fleet:
         workers: WorkerStore,
         leases: LeaseStore,
         route_keys: RouteKeys,
+        pauses: PauseStore,
         ttl: timedelta,
     ) -> None:
         self._hub = hub
         self._workers = workers
         self._leases = leases
         self._route_keys = route_keys
+        self._pause_store = pauses
         self._ttl = ttl
         self._members: dict[UUID, Member] = {}
         self._keys: dict[tuple[str, str], tuple[object, frozenset[int]]] = {}
-        self._offers: list[Offer] = []
+        self._offers: list[tuple[str, Offer]] = []
+        self._pauses: frozenset[Pause] = frozenset()
         self._offers_at = float("-inf")
 
     async def recognise(self, name: str, instance_id: UUID) -> Member:
@@ -164,28 +168,67 @@ class Fleet:
         if catalogue is None or catalogue.digest != digest:
             return None
         known = self._route_keys.known
-        worked_out_for = (digest, tuple(job_types), tuple(backend_labels), len(known))
+        worked_out_for = (
+            digest,
+            tuple(job_types),
+            tuple(backend_labels),
+            len(known),
+            self._pauses,
+        )
         before, keys = self._keys.get((member.name, backend), (None, frozenset()))
         if before != worked_out_for:
             offer = catalogue.offer(job_types, backend_labels)
-            keys = frozenset(key for key, needs in known.items() if offer.serves(needs))
+            keys = frozenset(
+                key
+                for key, needs in known.items()
+                if offer.serves(needs) and not self.is_paused(needs)
+            )
             self._keys[member.name, backend] = worked_out_for, keys
         return keys
 
-    async def can_run(self, needs: Needs) -> bool:
-        """Whether some live worker can run such a job."""
-        return any(offer.serves(needs) for offer in await self._live_offers())
+    async def learn(self) -> None:
+        """Learn of route keys and pauses that came from other replicas."""
+        await self._route_keys.refresh()
+        self._pauses = await self._pause_store.all()
 
-    async def can_run_key(self, route_key: int | None) -> bool:
-        """Whether some live worker can run jobs with this key."""
+    async def needs_of(self, route_key: int | None) -> Needs | None:
+        """What jobs with this key need."""
         if route_key is None:
-            return False
+            return None
         if route_key not in self._route_keys.known:
             await self._route_keys.refresh()
-        needs = self._route_keys.known.get(route_key)
-        return needs is not None and await self.can_run(needs)
+        return self._route_keys.known.get(route_key)
 
-    async def _live_offers(self) -> list[Offer]:
+    def is_paused(self, needs: Needs) -> bool:
+        """Whether an operator keeps jobs with these needs waiting."""
+        return any(pause.covers(needs) for pause in self._pauses)
+
+    async def pauses_changed(self) -> None:
+        """Take pauses that an operator has just changed at this replica."""
+        self._pauses = await self._pause_store.all()
+        self._hub.publish(WorkAvailable())
+
+    def drain_changed(self, worker_id: int) -> None:
+        """Have a worker told that an operator has drained or resumed it."""
+        for member in self._members.values():
+            if member.id == worker_id:
+                member.checked_at = float("-inf")
+        self._hub.publish(WorkerConcerned(worker_id))
+
+    async def missing(self, needs: Needs) -> list[str]:
+        """What of ``needs`` no live worker offers, in words; of the worker that lacks least."""
+        lacks = [offer.missing(needs) for _, offer in await self._live_offers()]
+        return min(lacks, key=len, default=["any worker"])
+
+    async def can_run(self, needs: Needs) -> bool:
+        """Whether some live worker can run such a job."""
+        return any(offer.serves(needs) for _, offer in await self._live_offers())
+
+    async def able_workers(self, needs: Needs) -> list[str]:
+        """Names of the live workers that can run such a job."""
+        return sorted({name for name, offer in await self._live_offers() if offer.serves(needs)})
+
+    async def _live_offers(self) -> list[tuple[str, Offer]]:
         now = time.monotonic()
         if now - self._offers_at >= _OFFERS_FRESH:
             self._offers_at = now

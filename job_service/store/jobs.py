@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from generation_jobs.v1 import job_error_pb2
 from psycopg import errors as pg
 from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
+from job_service.store.leases import LeaseKey, error_as_json
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
 
@@ -111,6 +113,80 @@ WHERE id = :id
 RETURNING {JOB_COLUMNS_SQL}
 """)
 
+# As a new job: a fresh budget, a fresh place in the queue. The number of attempts goes on, because
+# prompt ids and object keys hang on it.
+_RETRY: Final = statement(f"""
+WITH again AS MATERIALIZED (
+    SELECT id, user_id, priority FROM generation_jobs
+    WHERE id = :id AND status IN ('failed', 'cancelled')
+        AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
+    FOR UPDATE
+), {tagging("SELECT id, user_id, priority FROM again")}
+UPDATE generation_jobs AS job SET
+    status = 'pending',
+    dispatchable = true,
+    virtual_start = tagged.virtual_start,
+    not_before = NULL,
+    completed_at = NULL,
+    expires_at = CASE WHEN expires_at > now() THEN expires_at END,
+    cancel_requested_at = NULL,
+    cancel_reason = NULL,
+    delete_when_ended = false,
+    attempts_charged = 0,
+    attempts_forgiven = 0,
+    error = NULL,
+    error_message = NULL,
+    progress = NULL
+FROM tagged WHERE job.id = tagged.id
+RETURNING {JOB_COLUMNS_SQL}
+""")
+
+# Whatever its worker does: the lease ends with it.
+_FAIL_NOW: Final = statement(f"""
+WITH held AS MATERIALIZED (
+    SELECT id, lease_token FROM generation_jobs
+    WHERE id = :id AND status IN ('pending', 'running') FOR UPDATE
+), attempt AS (
+    UPDATE job_attempts AS attempt SET
+        ended_at = now(), outcome = 'failed', status_after = 'failed',
+        error = CAST(:error AS jsonb)
+    FROM held WHERE attempt.lease_token = held.lease_token
+)
+UPDATE generation_jobs AS job SET
+    status = 'failed',
+    completed_at = now(),
+    dispatchable = false,
+    adopt_until = NULL,
+    lease_token = NULL,
+    lease_expires_at = NULL,
+    worker_id = NULL,
+    progress = NULL,
+    error = CAST(:error AS jsonb),
+    error_message = CAST(:error AS jsonb) ->> 'message'
+FROM held WHERE job.id = held.id
+RETURNING {JOB_COLUMNS_SQL}
+""")
+
+_LEASE_TOKEN: Final = statement(
+    "SELECT lease_token FROM generation_jobs WHERE id = :id AND status = 'running'"
+)
+
+_AHEAD: Final = statement("""
+SELECT count(*) AS jobs FROM generation_jobs AS other, generation_jobs AS job
+WHERE job.id = :id AND other.status = 'pending' AND other.dispatchable
+    AND other.route_key = job.route_key
+    AND (-other.priority, other.virtual_start, other.id)
+        < (-job.priority, job.virtual_start, job.id)
+""")
+
+_NEXT_CHANGE: Final = statement("""
+SELECT CASE status
+    WHEN 'running' THEN least(lease_expires_at, started_at + attempt_timeout)
+    WHEN 'pending' THEN least(not_before, expires_at, adopt_until)
+END - now() AS wait
+FROM generation_jobs WHERE id = :id
+""")
+
 # The artifacts' rows stay, without their job, until their objects are gone from the store.
 _DELETE: Final = statement("""
 DELETE FROM generation_jobs
@@ -205,6 +281,53 @@ class JobStore:
             f"job {job_id} is {job.status}: only a pending or running job can be cancelled",
             metadata={"status": job.status},
         )
+
+    async def retry(self, job_id: int, user_id: UUID | None) -> JobRow:
+        """Put a failed or cancelled job back into the queue, as if it were new.
+
+        Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE.
+        """
+        row = await self._database.row(_RETRY, {"id": job_id, "user_id": user_id})
+        if row is not None:
+            return JobRow.of(row)
+        job = await self.require(job_id, user_id)
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {job_id} is {job.status}: only a failed or cancelled job can be retried",
+            metadata={"status": job.status},
+        )
+
+    async def fail_now(self, job_id: int, error: job_error_pb2.JobError) -> JobRow:
+        """End a job that has not ended, as failed, whoever holds its lease.
+
+        Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE.
+        """
+        row = await self._database.row(
+            _FAIL_NOW, {"id": job_id, "error": as_json(error_as_json(error))}
+        )
+        if row is not None:
+            return JobRow.of(row)
+        job = await self.require(job_id, None)
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {job_id} is {job.status} already",
+            metadata={"status": job.status},
+        )
+
+    async def lease_of(self, job_id: int) -> LeaseKey | None:
+        """The lease that a running job is under."""
+        row = await self._database.row(_LEASE_TOKEN, {"id": job_id})
+        return None if row is None else LeaseKey(job_id, row.lease_token)
+
+    async def next_change(self, job_id: int) -> timedelta | None:
+        """How long until a job becomes due, expires or is taken from its worker, if it will."""
+        row = await self._database.row(_NEXT_CHANGE, {"id": job_id})
+        return None if row is None else row.wait
+
+    async def jobs_ahead(self, job_id: int) -> int:
+        """How many jobs that the same workers can run go before a pending job."""
+        row = await self._database.row(_AHEAD, {"id": job_id})
+        return 0 if row is None else row.jobs
 
     async def delete(self, job_id: int, user_id: UUID | None) -> None:
         """Remove a job that has ended.

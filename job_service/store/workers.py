@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -173,9 +174,13 @@ class WorkerStore:
         rows = await self._database.rows(_CATALOGUES, {"worker": worker})
         return {row.backend: Catalogue(row.backend, row.digest, row.content) for row in rows}
 
-    async def live_offers(self, ttl: Any) -> list[Offer]:
-        """What every ComfyUI of every worker heard of within ``ttl`` offers."""
+    async def live_offers(self, ttl: timedelta) -> list[tuple[str, Offer]]:
+        """What every ComfyUI of every worker heard of within ``ttl`` offers, with the worker."""
         rows = await self._database.rows(_OFFERS, {"ttl": ttl})
         return [
-            Catalogue("", "", row.content).offer(row.job_types, row.backend_labels) for row in rows
+            (
+                row.worker,
+                Catalogue("", "", row.content).offer(row.job_types, row.backend_labels),
+            )
+            for row in rows
         ]

@@ -23,8 +23,9 @@ def job_table(jobs: Sequence[GenerationJob], now: datetime) -> Table:
     if several_users:
         table.add_column("User", no_wrap=True)
     table.add_column("Size", no_wrap=True)
-    table.add_column("Checkpoint", no_wrap=True, overflow="ellipsis", max_width=28)
-    table.add_column("Prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    # rich makes columns narrow that may wrap; the texts in these are cut off instead.
+    table.add_column("Checkpoint", max_width=28)
+    table.add_column("Prompt", min_width=10)
     for job in jobs:
         users = [Text(one_line(job.user_id))] if several_users else []
         table.add_row(
@@ -33,10 +34,14 @@ def job_table(jobs: Sequence[GenerationJob], now: datetime) -> Table:
             age(job.created_at, now),
             *users,
             pixels(job.width, job.height),
-            Text(one_line(job.checkpoint_model)),
-            Text(one_line(job.prompt)),
+            _cut_off(job.checkpoint_model),
+            _cut_off(job.prompt),
         )
     return table
+
+
+def _cut_off(text: str) -> Text:
+    return Text(one_line(text), no_wrap=True, overflow="ellipsis")
 
 
 def status_text(job: GenerationJob) -> Text:

@@ -32,6 +32,7 @@ from job_service.cannot_run import CannotRunError
 from job_service.events.hub import Hub
 from job_service.events.job_feed import JobFeed
 from job_service.events.progress_board import ProgressBoard
+from job_service.queue.admission import Admission
 from job_service.queue.background import run_for_ever
 from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
@@ -39,6 +40,7 @@ from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
 from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
+from job_service.store.admission import AdmissionStore, UserCaps
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows
@@ -98,7 +100,8 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     objects = ObjectStoreOfArtifacts.from_url(settings.artifact_store)
     artifacts = ArtifactTable(database)
     route_keys = RouteKeys(database)
-    jobs = JobStore(database, route_keys)
+    caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
+    jobs = JobStore(database, route_keys, caps)
     leases = LeaseStore(database, ttl)
     workers = WorkerStore(database)
     pauses = PauseStore(database)
@@ -110,7 +113,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,
-        UpkeepStore(database),
+        UpkeepStore(database, caps),
         jobs,
         leases,
         board,
@@ -188,6 +191,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         for name, loop in (
             ("dispatcher", dispatcher.run),
             ("upkeep", upkeep.run),
+            ("admission", Admission(hub, AdmissionStore(database, caps)).run),
             ("catch-up", feed.catch_up),
         )
     ]

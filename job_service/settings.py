@@ -143,6 +143,16 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(
         default=8, ge=1, le=64, description="most pictures one job may ask for"
     )
+    max_pending_per_user: int | None = Field(
+        default=None,
+        ge=0,
+        description="jobs a user may have waiting; absent: any number",
+    )
+    max_running_per_user: int | None = Field(
+        default=None,
+        ge=1,
+        description="jobs of one user that may run at once; absent: any number",
+    )
     database_pool_size: int = Field(
         default=8, ge=2, le=200, description="connections to PostgreSQL kept by this process"
     )

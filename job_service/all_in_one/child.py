@@ -55,7 +55,10 @@ class Child:
         return child
 
     async def says(self, text: str) -> str:
-        """Wait for the first line from now on that contains ``text``."""
+        """Wait for a line that contains ``text``, unless it was among the last ones already."""
+        for line in self._recent:
+            if text in line:
+                return line
         heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._listeners.append((text, heard))
         return await heard
@@ -81,7 +84,7 @@ class Child:
 
     async def _collect(self, echo: Callable[[str, str], None] | None) -> int:
         output = cast("StreamReader", self._process.stdout)
-        log = RotatingFileHandler(self._log_file, "w", LOG_BYTES, backupCount=1, encoding="utf-8")
+        log = RotatingFileHandler(self._log_file, "a", LOG_BYTES, backupCount=1, encoding="utf-8")
         try:
             while line := await _read_line(output):
                 text = line.decode(errors="replace").rstrip()

@@ -14,6 +14,7 @@ from job_service.health_probe import wait_until_serving
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SIMULATOR_READY = "comfy-simulator listening on "
+WORKER_READY = "comfyui offered"
 COMFYUI_SECONDS = 10
 # The worker drains, job_service lets calls end and stops its database.
 STOP_SECONDS = 30
@@ -30,7 +31,7 @@ class Running:
 async def bring_up(
     supervisor: Supervisor, *, listen: str, comfyui: str | None, environment: dict[str, str]
 ) -> Running:
-    """Start every part and wait until job_service serves.
+    """Start every part and wait until pictures can be made.
 
     Args:
         supervisor: runs the parts.
@@ -38,6 +39,7 @@ async def bring_up(
         comfyui: URL of a ComfyUI to use; ``None`` starts the simulator.
         environment: of all parts.
     """
+    simulator = None
     if comfyui is None:
         simulator = await supervisor.start(
             "comfy-simulator",
@@ -45,21 +47,23 @@ async def bring_up(
             environment,
             stop_seconds=STOP_SECONDS,
         )
-        line = await simulator.says(SIMULATOR_READY)
-        comfyui = line.partition(SIMULATOR_READY)[2].split()[0]
     await supervisor.start(
         "job-service",
         [script("job-service"), "serve"],
         environment | {"JOB_SERVICE_LISTEN": listen},
         stop_seconds=STOP_SECONDS,
     )
+    if simulator is not None:
+        line = await simulator.says(SIMULATOR_READY)
+        comfyui = line.partition(SIMULATOR_READY)[2].split()[0]
     await wait_until_serving(listen)
-    await supervisor.start(
+    worker = await supervisor.start(
         "comfy-worker",
         [script("comfy-worker"), "run"],
         environment | {"COMFY_WORKER_JOB_SERVICE": listen, "COMFY_WORKER_COMFYUI_URLS": comfyui},
         stop_seconds=STOP_SECONDS,
     )
+    await worker.says(WORKER_READY)
     return Running(listen, comfyui)
 
 

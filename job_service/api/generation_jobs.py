@@ -13,7 +13,8 @@ from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message
 from job_service.api.presenter import JobPresenter
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
-from job_service.events.hub import Hub, JobChanged, UpkeepDue, WorkAvailable, WorkerConcerned
+from job_service.events.announcements import pending_topic
+from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
 from job_service.events.job_feed import JobFeed
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
@@ -62,7 +63,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         caller = _client()
         row, new = await self._jobs.create(new_job(request, caller, self._bounds))
         if new:
-            self._hub.publish(WorkAvailable() if row.dispatchable else UpkeepDue())
+            self._hub.publish(pending_topic(row))
         return pb.CreateJobResponse(job=await self._presenter.full(row))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -132,7 +133,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         _job_id(checks, request.id)
         checks.raise_if_wrong()
         row = await self._jobs.retry(request.id, caller.visible_user)
-        self._hub.publish(JobChanged(row.id), WorkAvailable())
+        self._hub.publish(JobChanged(row.id), pending_topic(row))
         return pb.RetryJobResponse(job=await self._presenter.full(row))
 
     async def WatchJob(
@@ -176,7 +177,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
             yield pb.ReadArtifactResponse(chunk=chunk)
 
     def _announce_cancel(self, row: JobRow) -> None:
-        self._hub.publish(JobChanged(row.id))
+        self._hub.publish(JobChanged(row.id), JobEnded())
         if row.worker_id is not None:
             self._hub.publish(WorkerConcerned(row.worker_id))
 

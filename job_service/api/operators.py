@@ -10,7 +10,8 @@ from generation_jobs.v1 import operator_service_pb2 as pb
 from job_service.api.caller import require_role
 from job_service.api.encode import attempt_message, duration, timestamp
 from job_service.api.presenter import JobPresenter
-from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
+from job_service.events.announcements import pending_topic
+from job_service.events.hub import Hub, JobChanged, JobEnded, WorkAvailable, WorkerConcerned
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
 from job_service.jobs.error_policy import error_of
@@ -129,7 +130,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
                 " requeued",
                 metadata={"status": row.status},
             )
-        self._hub.publish(JobChanged(job_id), WorkAvailable())
+        self._hub.publish(JobChanged(job_id), pending_topic(row))
         return pb.RequeueJobResponse(job=await self._presenter.full(row))
 
     async def FailJobNow(
@@ -202,7 +203,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     def _announce_loss(self, before: JobRow) -> None:
         """Tell watchers, and the worker that has lost its lease."""
         self._board.forget(before.id)
-        self._hub.publish(JobChanged(before.id))
+        self._hub.publish(JobChanged(before.id), JobEnded())
         if before.worker_id is not None:
             self._hub.publish(WorkerConcerned(before.worker_id))
 

@@ -61,11 +61,7 @@ class JobPresenter:
         if row.status != "pending":
             return job_pb2.PENDING_REASON_UNSPECIFIED
         if not row.dispatchable:
-            return (
-                job_pb2.PENDING_REASON_SCHEDULED
-                if row.not_before == row.scheduled_at
-                else job_pb2.PENDING_REASON_RETRY_DELAY
-            )
+            return _why_not_dispatchable(row)
         needs = await self._fleet.needs_of(row.route_key)
         if needs is None or not await self._fleet.can_run(needs):
             return job_pb2.PENDING_REASON_NO_WORKER_OFFERS
@@ -74,3 +70,11 @@ class JobPresenter:
         if row.adopt_until is not None:
             return job_pb2.PENDING_REASON_ADOPTION
         return job_pb2.PENDING_REASON_QUEUED
+
+
+def _why_not_dispatchable(row: JobRow) -> "job_pb2.PendingReason.ValueType":
+    if row.not_before is None:
+        return job_pb2.PENDING_REASON_USER_LIMIT
+    if row.not_before == row.scheduled_at:
+        return job_pb2.PENDING_REASON_SCHEDULED
+    return job_pb2.PENDING_REASON_RETRY_DELAY

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message, duration, job_message
 from job_service.artifacts.objects import ContentMismatchError, ObjectStoreOfArtifacts
-from job_service.events.hub import Hub, JobChanged, UpkeepDue, WorkAvailable
+from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkAvailable
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy, limits
 from job_service.jobs.fields import FieldChecks
@@ -29,7 +29,14 @@ from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet, Member
 from job_service.queue.heartbeats import Heartbeats, Verdicts
 from job_service.store.artifacts import ArtifactTable, NewArtifact
-from job_service.store.leases import Completion, Ended, Ending, LeaseKey, LeaseStore
+from job_service.store.leases import (
+    UNSTORED,
+    Completion,
+    Ended,
+    Ending,
+    LeaseKey,
+    LeaseStore,
+)
 from job_service.store.workers import Catalogue
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,6 +47,7 @@ _MAX_LISTED: Final = 1024
 _LONGEST_WAIT: Final = timedelta(seconds=60)
 _LONGEST_RETRY: Final = timedelta(days=1)
 _LONGEST_RUN: Final = timedelta(days=7)
+_LONGEST_REMAINING: Final = timedelta(days=365)
 _NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 _REPORT_VERDICTS: Final[Mapping[bool | None, "pb.Verdict.ValueType"]] = {
     None: pb.VERDICT_LOST,
@@ -127,6 +135,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             request.request_id,
         )
         granted = await self._dispatcher.lease(call, wait)
+        if not granted:  # perhaps because a newer process has taken over meanwhile
+            self._fleet.refuse_superseded(member)
         # The lease began when it was given; the worker counts from when it asked.
         ttl = self._ttl + timedelta(seconds=time.monotonic() - called_at)
         size = 0
@@ -228,7 +238,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         ended = await self._leases.complete(
             Completion(lease, request.artifact_ids, running_for, request.prompt_id)
         )
-        if ended.status == "unstored":
+        if ended.status == UNSTORED:
             checks.wrong("artifact_ids", "names an artifact that this attempt has not stored")
             checks.raise_if_wrong()
         return pb.CompleteJobResponse(status=self._announce_end(lease, ended))
@@ -357,7 +367,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             raise _lease_lost(lease)
         if ended.changed:
             self._board.forget(lease.job_id)
-            self._hub.publish(JobChanged(lease.job_id))
+            self._hub.publish(JobChanged(lease.job_id), JobEnded())
             if ended.status == "pending":
                 self._hub.publish(WorkAvailable(), UpkeepDue())
             if ended.deleting or ended.status == "cancelled":
@@ -401,7 +411,10 @@ def _lease_key(checks: FieldChecks, path: str, lease: pb.LeaseRef) -> LeaseKey:
 
 def _offer(checks: FieldChecks, offer: pb.WorkerOffer) -> _Offered:
     checks.text("offer.version", offer.version, longest=limits.MAX_WORD)
-    for index, label in enumerate(offer.backend_labels):
+    for kind in ("backend_labels", "job_types"):
+        if len(getattr(offer, kind)) > limits.MAX_CHOICES:
+            checks.wrong(f"offer.{kind}", f"must have at most {limits.MAX_CHOICES} entries")
+    for index, label in enumerate(offer.backend_labels[: limits.MAX_CHOICES]):
         checks.text(f"offer.backend_labels[{index}]", label, shortest=1, longest=limits.MAX_WORD)
     job_types = [
         # A type that only a newer service knows is not offered to this one.
@@ -449,6 +462,10 @@ def _report(checks: FieldChecks, path: str, report: pb.ProgressReport) -> LeaseK
     checks.text(f"{path}.node_class", report.node_class, longest=limits.MAX_NAME)
     checks.text(f"{path}.prompt_id", report.prompt_id, longest=limits.MAX_NAME)
     _running_for(checks, f"{path}.running_for", report)
+    if report.HasField("remaining"):
+        checks.duration(
+            f"{path}.remaining", report.remaining, low=timedelta(), high=_LONGEST_REMAINING
+        )
     if len(report.preview.data) > limits.MAX_PREVIEW_BYTES:
         checks.wrong(f"{path}.preview.data", f"has more than {limits.MAX_PREVIEW_BYTES:,} bytes")
     return _lease_key(checks, f"{path}.lease", report.lease)
@@ -528,7 +545,11 @@ def _job_error(checks: FieldChecks, request: pb.FailJobRequest) -> None:
 def _catalogue(checks: FieldChecks, path: str, catalogue: pb.BackendCatalogue) -> Catalogue:
     _word(checks, f"{path}.backend", catalogue.backend)
     checks.text(f"{path}.digest", catalogue.digest, shortest=1, longest=64)
+    checks.text(f"{path}.comfyui_version", catalogue.comfyui_version, longest=limits.MAX_NAME)
+    checks.text(f"{path}.device", catalogue.device, longest=limits.MAX_NAME)
+    for kind in ("checkpoints", "loras", "vaes", "samplers", "schedulers", "node_classes"):
+        for index, name in enumerate(getattr(catalogue, kind)):
+            if "\0" in name:
+                checks.wrong(f"{path}.{kind}[{index}]", "must not contain the character NUL")
     content: dict[str, Any] = json_format.MessageToDict(catalogue, preserving_proto_field_name=True)
-    if "\0" in str(content.values()) or "\\x00" in repr(content):
-        checks.wrong(path, "must not contain the character NUL (U+0000)")
     return Catalogue(catalogue.backend, catalogue.digest, content)

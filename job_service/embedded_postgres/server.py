@@ -28,8 +28,8 @@ STILL_ATTACHED = "pre-existing shared memory block"
 START_SECONDS = 120
 STOP_SECONDS = 30
 LOG_LINE_LIMIT = 1024 * 1024
-# FATAL ends one connection, PANIC ends the server.
-LEVELS = {"WARNING": logging.WARNING, "FATAL": logging.INFO, "PANIC": logging.ERROR}
+# The rest, FATAL too, which ends one connection, is for debugging; PANIC ends the server.
+LEVELS = {"WARNING": logging.WARNING, "PANIC": logging.ERROR}
 
 SETTINGS = {
     "listen_addresses": "",

@@ -37,6 +37,16 @@ class WorkAvailable:
 
 
 @dataclass(frozen=True, slots=True)
+class AdmissionDue:
+    """A job was parked because its user may not have more of them running."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A running job has ended, or a dispatchable one is gone: its user may have room for more."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpkeepDue:
     """Something the upkeep loop looks after may have come nearer."""
 

@@ -187,6 +187,7 @@ def complete(error: pb.JobError) -> pb.JobError:
     completed.category = rule.category
     completed.severity = rule.severity
     completed.retryable = rule.retry
+    completed.ClearField("retry_delay")
     completed.ClearField("recovery_suggestions")
     completed.recovery_suggestions.extend(rule.suggestions)
     completed.attempts_exhausted = False

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
 
+#: Jobs dealt out at once.
+MOST_ASSIGNED: Final = 256
 #: Jobs that may overtake one job.
 MOST_OVERTAKING: Final = 32
 #: Seconds for which a job may be overtaken.
@@ -105,10 +107,10 @@ def assign(
     ledger: OvertakingLedger,
     now: float,
 ) -> dict[int, Candidate]:
-    """Deal jobs out to slots: index of the slot → its job.
+    """Deal at most MOST_ASSIGNED jobs out to slots: index of the slot → its job.
 
     ``candidates`` must hold, for every route key that some slot can run, the first jobs in queue
-    order, as many as there are slots. A job to be adopted goes to its ComfyUI alone, before
+    order: MOST_ASSIGNED, or as many as there are slots. A job to be adopted goes to its ComfyUI alone, before
     anything else.
     """
     adoptions: dict[str, deque[Candidate]] = {}
@@ -122,6 +124,8 @@ def assign(
     assigned: dict[int, Candidate] = {}
     loaded = {slot.backend: slot.loaded_checkpoint for slot in slots}
     for index, slot in enumerate(slots):
+        if len(assigned) == MOST_ASSIGNED:
+            break
         waiting = adoptions.get(slot.backend)
         chosen = (
             waiting.popleft() if waiting else _next(queues, slot, loaded[slot.backend], ledger, now)
@@ -139,7 +143,8 @@ def _next(
     ledger: OvertakingLedger,
     now: float,
 ) -> Candidate | None:
-    heads = [queues[key][0] for key in slot.route_keys if queues.get(key)]
+    # Over the queues, not the slot's keys: most slots wait while there is little to do.
+    heads = [queue[0] for key, queue in queues.items() if queue and key in slot.route_keys]
     if not heads:
         return None
     chosen = first = min(heads, key=lambda one: one.order)

@@ -4,17 +4,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 from uuid import uuid4
 
-from job_service.queue.assignment import Candidate, FreeSlot, OvertakingLedger, Place, assign
+from job_service.queue.assignment import (
+    MOST_ASSIGNED,
+    Candidate,
+    FreeSlot,
+    OvertakingLedger,
+    Place,
+    assign,
+)
 from job_service.queue.fleet import Fleet, Member
 from job_service.store.claims import Claim, Peeked, Slot, claim, held, peek
 from job_service.store.database import Database
 from job_service.store.route_keys import RouteKeys
-
-#: Slots one round serves.
-_MOST_SLOTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,10 @@ class ClaimRound:
     ) -> None:
         self._database = database
         self._fleet = fleet
-        self._route_keys = route_keys
+        self._known = route_keys.known
         self._ttl = ttl
         self._ledger = OvertakingLedger()
+        self._contended: set[int] = set()
 
     async def deal(self, calls: Sequence[LeaseCall]) -> Dealt:
         """Lease what there is.
@@ -90,21 +94,35 @@ class ClaimRound:
         offers: dict[int, int] = {}
         for slot in slots:
             for key in slot.free.route_keys:
-                offers[key] = offers.get(key, 0) + 1
+                offers[key] = min(offers.get(key, 0) + 1, MOST_ASSIGNED)
         queue = await peek(
             self._database,
             offers,
             backends=sorted({slot.free.backend for slot in slots}),
             calls=[(call.member.id, call.request_id) for call in calls],
+            without=self._contended,
         )
         granted = await self._replayed(calls, queue.replayed)
         slots = [slot for slot in slots if slot.call not in granted]
         assigned = self._assign(slots, queue.jobs)
         claims = await self._claim(slots, assigned)
+        self._leave_out_contended(assigned, claims)
         for index, claimed in claims.items():
             slot = slots[index]
             granted.setdefault(slot.call, []).append(Granted(claimed, slot.backend.name))
         return Dealt(granted, again=bool(granted or assigned))
+
+    def _leave_out_contended(
+        self, assigned: Mapping[int, Candidate], claims: Mapping[int, Claim]
+    ) -> None:
+        """Have the next round look behind jobs that somebody else holds locked.
+
+        They are tried again once a round has leased something or found nothing else.
+        """
+        if claims or not assigned:
+            self._contended.clear()
+        else:
+            self._contended.update(one.place.job_id for one in assigned.values())
 
     async def _replayed(
         self, calls: Sequence[LeaseCall], replayed: Mapping[tuple[int, str], Sequence[int]]
@@ -122,7 +140,8 @@ class ClaimRound:
         return granted
 
     def _assign(self, slots: Sequence[_OpenSlot], jobs: Sequence[Peeked]) -> dict[int, Candidate]:
-        candidates = [self._candidate(job) for job in jobs]
+        # Another replica may just have interned the key of a job that is to be adopted.
+        candidates = [self._candidate(job) for job in jobs if job.route_key in self._known]
         self._ledger.forget_before(_first_places(candidates))
         return assign(candidates, [slot.free for slot in slots], self._ledger, time.monotonic())
 
@@ -158,18 +177,13 @@ class ClaimRound:
             job.priority,
             Place(job.virtual_start, job.id),
             job.route_key,
-            self._route_keys.known[job.route_key].checkpoint,
+            self._known[job.route_key].checkpoint,
             job.adopter,
         )
 
     def _open_slots(self, calls: Sequence[LeaseCall]) -> list[_OpenSlot]:
         """A slot for each job that some call could take, longest waiting first."""
-        slots: list[_OpenSlot] = []
-        for call in calls:
-            slots += self._slots_of(call)
-            if len(slots) >= _MOST_SLOTS:
-                break
-        return slots
+        return [slot for call in calls for slot in self._slots_of(call)]
 
     def _slots_of(self, call: LeaseCall) -> list[_OpenSlot]:
         """Where the worker has room, its ComfyUIs in turn, for as many jobs as it wants."""

@@ -46,7 +46,8 @@ class Dispatcher:
     async def lease(self, call: LeaseCall, wait: timedelta) -> Sequence[Granted]:
         """Up to ``call.max_jobs`` leases as soon as there is work; none after ``wait``.
 
-        The queue is looked at least once. Raises RefusedError: DATABASE_UNAVAILABLE.
+        None at once, too, when the worker is superseded. The queue is looked at least once. Raises
+        RefusedError: DATABASE_UNAVAILABLE.
         """
         if self._hub.stopping:
             return []
@@ -100,6 +101,7 @@ class Dispatcher:
     async def _serve(self) -> bool:
         """Go one round; whether another may find more."""
         await self._learn()
+        self._answer_superseded()
         waiters = list(self._waiting.values())
         for waiter in waiters:
             waiter.in_round = True
@@ -129,6 +131,13 @@ class Dispatcher:
         if now - self._learned_at >= _LEARN_AGAIN:
             self._learned_at = now
             await self._fleet.learn()
+
+    def _answer_superseded(self) -> None:
+        for waiter in list(self._waiting.values()):
+            if waiter.call.member.registration.superseded and not waiter.answer.done():
+                waiter.answer.set_result([])
+                waiter.round_over.set()
+                del self._waiting[waiter.call]
 
     def _answer_all(self, answer: Sequence[Granted] | Exception) -> None:
         for waiter in self._waiting.values():

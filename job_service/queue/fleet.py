@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -240,11 +240,16 @@ class Fleet:
             registration = await self._workers.register(name, instance_id)
         except ValueError as error:
             raise invalid_fields([Violation("worker.instance_id", str(error))]) from error
-        for other in self._members.values():
-            if other.name == name:
-                other.checked_at = float("-inf")
-                self._hub.publish(WorkerConcerned(other.id))
+        older = [
+            member
+            for member in self._members.values()
+            if member.name == name and member.registration.epoch < registration.epoch
+        ]
+        for member in older:
+            member.registration = replace(member.registration, superseded=True)
         await self._take_over(name, registration.epoch)
+        # Told only now, so that they hear of the leases they have lost as well.
+        self._hub.publish(WorkAvailable(), *(WorkerConcerned(member.id) for member in older))
         _log.info("worker registered", worker=name, epoch=registration.epoch)
         return registration
 
@@ -254,8 +259,7 @@ class Fleet:
         await asyncio.gather(
             *(self._leases.end(_superseded(name, LeaseKey(*lease), self._ttl)) for lease in left)
         )
-        if left:
-            self._hub.publish(WorkAvailable(), *(JobChanged(job_id) for job_id, _ in left))
+        self._hub.publish(*(JobChanged(job_id) for job_id, _ in left))
 
 
 def _superseded(name: str, lease: LeaseKey, adopt_for: timedelta) -> Ending:

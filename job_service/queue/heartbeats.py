@@ -46,6 +46,8 @@ class Heartbeats:
         member = await self._fleet.recognise(name, instance_id)
         memory = member.memory
         loop = asyncio.get_running_loop()
+        # As of the call's arrival: when two are held, each must be told what is new.
+        told, directives_told = memory.told, memory.directives
         held_until = loop.time() + min(wait, self._ttl / 3).total_seconds()
         with self._hub.subscribe(WorkerConcerned(member.id)) as subscription:
             held = await self._leases.beat(Beat(member.id, draining, listed))
@@ -60,8 +62,8 @@ class Heartbeats:
                 }
                 remaining = held_until - loop.time()
                 if (
-                    not news <= memory.told
-                    or not directives <= memory.directives
+                    not news <= told
+                    or not directives <= directives_told
                     or remaining <= 0
                     or self._hub.stopping
                     or not await subscription.take(remaining)

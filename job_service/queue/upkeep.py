@@ -9,7 +9,7 @@ import structlog
 from generation_jobs.v1 import job_error_pb2
 
 from job_service.artifacts.sweeper import Sweeper
-from job_service.events.hub import Hub, JobChanged, UpkeepDue, WorkAvailable
+from job_service.events.hub import AdmissionDue, Hub, JobChanged, JobEnded, UpkeepDue, WorkAvailable
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs.error_policy import error_of, policy
 from job_service.jobs.refusals import RefusedError
@@ -85,7 +85,9 @@ class Upkeep:
             if self._may_rescue(one) and await self._rescue(one)
         ]
         if promoted or rescued:
-            self._hub.publish(WorkAvailable())
+            self._hub.publish(WorkAvailable(), AdmissionDue())
+        if rescued or expired:
+            self._hub.publish(JobEnded())
         self._board.forget(*rescued)
         self._hub.publish(*(JobChanged(job_id) for job_id in (*promoted, *expired, *rescued)))
         if self._clock() - self._swept_at >= _SWEEP_INTERVAL:

@@ -1,6 +1,6 @@
 """The statements by which workers get jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -27,12 +27,14 @@ FROM offer CROSS JOIN LATERAL (
     SELECT id, priority, virtual_start, route_key FROM generation_jobs
     WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
         AND (adopt_until IS NULL OR adopt_until <= now())
+        AND id <> ALL(CAST(:without AS bigint[]))
     ORDER BY priority DESC, virtual_start, id
     LIMIT offer.wanted
 ) AS job
 UNION ALL (
     SELECT id, priority, virtual_start, route_key, backend, NULL, NULL FROM generation_jobs
     WHERE status = 'pending' AND dispatchable AND adopt_until > now() AND backend = ANY(:backends)
+        AND id <> ALL(CAST(:without AS bigint[]))
     ORDER BY priority DESC, virtual_start, id
     LIMIT :most
 )
@@ -66,7 +68,7 @@ WITH slot AS MATERIALIZED (
     WHERE job.status = 'pending' AND job.dispatchable
         AND (job.adopt_until IS NULL OR job.adopt_until <= now() OR job.backend = slot.backend)
     ORDER BY job.id
-    FOR UPDATE OF job SKIP LOCKED
+    FOR NO KEY UPDATE OF job SKIP LOCKED
 ), job AS (
     UPDATE generation_jobs AS job SET
         status = 'running',
@@ -158,11 +160,13 @@ async def peek(
     *,
     backends: Sequence[str],
     calls: Sequence[tuple[int, str]],
+    without: Collection[int],
 ) -> Queue:
     """Look at the head of the queue.
 
     ``offers``: for each route key how many jobs are wanted. ``backends``: the ComfyUIs, for
-    adoption. ``calls``: (worker id, request id) of each call that waits.
+    adoption. ``calls``: (worker id, request id) of each call that waits. ``without``: ids of
+    jobs to look past.
     """
     rows = await database.rows(
         _PEEK,
@@ -174,6 +178,7 @@ async def peek(
             "most": max(offers.values(), default=1),
             "worker_ids": [worker_id for worker_id, _ in calls],
             "request_ids": [request_id for _, request_id in calls],
+            "without": list(without),
         },
     )
     replayed: dict[tuple[int, str], list[int]] = {}

@@ -87,6 +87,17 @@ class Database:
             return (await connection.execute(query, parameters)).rowcount
 
     @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Several statements that take effect together, each seeing what was committed before it.
+
+        Raises as the other methods do.
+        """
+        async with self._connection() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._engine.connect() as connection:

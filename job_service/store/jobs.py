@@ -13,12 +13,17 @@ from sqlalchemy.exc import IntegrityError
 
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
 from job_service.store.leases import LeaseKey, error_as_json
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
+
+_TAGGING_FRESH: Final = tagging(
+    "SELECT id, user_id, priority FROM fresh WHERE not_before IS NULL AND NOT capped"
+)
 
 # One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
 # read by a second statement, because one statement cannot see a concurrent winner.
@@ -28,8 +33,9 @@ from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
 # the order of their request ids, so that statements with the same ones do not deadlock.
 _CREATE: Final = statement(f"""
 WITH new AS MATERIALIZED (
-    SELECT r.*, r.scheduled_at IS NULL OR r.scheduled_at <= now() AS due,
-        coalesce(share.max_pending, :max_pending) AS max_pending
+    SELECT r.*, CASE WHEN r.scheduled_at > now() THEN r.scheduled_at END AS not_before,
+        coalesce(share.max_running, CAST(:max_running AS integer)) IS NOT NULL AS capped,
+        coalesce(share.max_pending, CAST(:max_pending AS integer)) AS max_pending
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
         checkpoint_model text, lora_models jsonb, width integer, height integer,
@@ -61,7 +67,7 @@ WITH new AS MATERIALIZED (
 ), fresh AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('generation_jobs', 'id')) AS id, admitted.*
     FROM admitted WHERE admitted ORDER BY n
-), {tagging("SELECT id, user_id, priority FROM fresh WHERE due")}, job AS (
+), {_TAGGING_FRESH}, job AS (
     INSERT INTO generation_jobs (
         id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
         height, batch_size, seed, params, workflow, template_name, template_version,
@@ -74,7 +80,7 @@ WITH new AS MATERIALIZED (
         height, batch_size, seed, params, workflow, template_name, template_version,
         template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
         expires_at, max_attempts, attempt_timeout, request_id, decode(request_hash, 'hex'),
-        route_key, scheduled_at, due, tagged.virtual_start
+        route_key, not_before, tagged.id IS NOT NULL, tagged.virtual_start
     FROM fresh LEFT JOIN tagged USING (id)
     ORDER BY user_id, request_id, id
     ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
@@ -117,14 +123,17 @@ RETURNING {JOB_COLUMNS_SQL}
 # prompt ids and object keys hang on it.
 _RETRY: Final = statement(f"""
 WITH again AS MATERIALIZED (
-    SELECT id, user_id, priority FROM generation_jobs
+    SELECT job.id, job.user_id, job.priority, coalesce((
+        SELECT max_running FROM user_shares AS share WHERE share.user_id = job.user_id
+    ), CAST(:max_running AS integer)) IS NOT NULL AND job.user_id IS NOT NULL AS capped
+    FROM generation_jobs AS job
     WHERE id = :id AND status IN ('failed', 'cancelled')
         AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
     FOR UPDATE
-), {tagging("SELECT id, user_id, priority FROM again")}
+), {tagging("SELECT id, user_id, priority FROM again WHERE NOT capped")}
 UPDATE generation_jobs AS job SET
     status = 'pending',
-    dispatchable = true,
+    dispatchable = tagged.id IS NOT NULL,
     virtual_start = tagged.virtual_start,
     not_before = NULL,
     completed_at = NULL,
@@ -137,7 +146,7 @@ UPDATE generation_jobs AS job SET
     error = NULL,
     error_message = NULL,
     progress = NULL
-FROM tagged WHERE job.id = tagged.id
+FROM again LEFT JOIN tagged USING (id) WHERE job.id = again.id
 RETURNING {JOB_COLUMNS_SQL}
 """)
 
@@ -220,16 +229,14 @@ class JobListing:
 class JobStore:
     """The jobs in the table. Creations that arrive together are stored by one statement.
 
-    ``max_pending``: jobs a user may have waiting, unless an operator has set another number;
-    None: any. Statements that run at the same time may together go beyond it by their own jobs.
+    Statements that run at the same time may together go beyond ``caps.max_pending`` by their own
+    jobs.
     """
 
-    def __init__(
-        self, database: Database, route_keys: RouteKeys, max_pending: int | None = None
-    ) -> None:
+    def __init__(self, database: Database, route_keys: RouteKeys, caps: UserCaps) -> None:
         self._database = database
         self._route_keys = route_keys
-        self._max_pending = max_pending
+        self._caps = caps
         self._create = Joined(self._create_joined)
 
     async def create(self, job: NewJob) -> tuple[JobRow, bool]:
@@ -287,7 +294,9 @@ class JobStore:
 
         Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE.
         """
-        row = await self._database.row(_RETRY, {"id": job_id, "user_id": user_id})
+        row = await self._database.row(
+            _RETRY, {"id": job_id, "user_id": user_id, "max_running": self._caps.max_running}
+        )
         if row is not None:
             return JobRow.of(row)
         job = await self.require(job_id, user_id)
@@ -378,7 +387,8 @@ class JobStore:
                 "rows": as_json(
                     [_columns(n, jobs[n], key) for n, key in zip(fresh, keys, strict=True)]
                 ),
-                "max_pending": self._max_pending,
+                "max_pending": self._caps.max_pending,
+                "max_running": self._caps.max_running,
             },
         )
         refused = {

@@ -3,7 +3,7 @@
 Statements over several jobs lock them in the order of their ids, so that none deadlocks another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from generation_jobs.v1 import job_error_pb2
 from google.protobuf import json_format
+from sqlalchemy import Row
 
 from job_service.jobs.error_policy import FORGIVEN_ATTEMPTS
 from job_service.store.database import Database, as_json, statement
@@ -33,7 +34,7 @@ WITH beat AS MATERIALIZED (
     FROM listed JOIN generation_jobs AS job
         ON job.id = listed.job_id AND job.lease_token = listed.lease_token
     ORDER BY job.id
-    FOR UPDATE OF job
+    FOR NO KEY UPDATE OF job
 ), renewed AS (
     UPDATE generation_jobs AS job SET lease_expires_at = now() + :ttl
     FROM held WHERE job.id = held.id
@@ -60,18 +61,24 @@ WITH report AS MATERIALIZED (
         n integer, job_id bigint, lease_token uuid, progress jsonb, running_for interval,
         prompt_id text
     )
+), latest AS MATERIALIZED (
+    -- several reports on one lease may have gathered
+    SELECT job_id, lease_token, (array_agg(progress ORDER BY n DESC))[1] AS progress,
+        max(running_for) AS running_for,
+        (array_agg(prompt_id ORDER BY n DESC) FILTER (WHERE prompt_id <> ''))[1] AS prompt_id
+    FROM report GROUP BY job_id, lease_token
 ), held AS MATERIALIZED (
-    SELECT job.id, report.* FROM report JOIN generation_jobs AS job
-        ON job.id = report.job_id AND job.lease_token = report.lease_token
+    SELECT job.id, latest.* FROM latest JOIN generation_jobs AS job
+        ON job.id = latest.job_id AND job.lease_token = latest.lease_token
     ORDER BY job.id
-    FOR UPDATE OF job
+    FOR NO KEY UPDATE OF job
 ), job AS (
     UPDATE generation_jobs AS job SET
         progress = held.progress || jsonb_build_object('attempt', job.attempt),
         started_at = coalesce(job.started_at, now() - held.running_for),
-        comfyui_prompt_id = coalesce(nullif(held.prompt_id, ''), job.comfyui_prompt_id)
+        comfyui_prompt_id = coalesce(held.prompt_id, job.comfyui_prompt_id)
     FROM held WHERE job.id = held.id
-    RETURNING held.n, job.attempt, job.cancel_requested_at IS NOT NULL AS cancel,
+    RETURNING job.id AS job_id, job.attempt, job.cancel_requested_at IS NOT NULL AS cancel,
         job.started_at, job.lease_token, job.comfyui_prompt_id
 ), attempt AS (
     UPDATE job_attempts AS attempt
@@ -80,7 +87,7 @@ WITH report AS MATERIALIZED (
         AND (attempt.started_at, attempt.prompt_id)
             IS DISTINCT FROM (job.started_at, job.comfyui_prompt_id)
 )
-SELECT n, attempt, cancel FROM job
+SELECT report.n, job.attempt, job.cancel FROM report JOIN job USING (job_id, lease_token)
 """)
 
 _COMPLETE: Final = statement("""
@@ -105,7 +112,7 @@ WITH report AS MATERIALIZED (
         ON job.id = report.job_id AND job.lease_token = report.lease_token
     WHERE report.n NOT IN (SELECT n FROM unstored)
     ORDER BY job.id
-    FOR UPDATE OF job
+    FOR NO KEY UPDATE OF job
 ), job AS (
     UPDATE generation_jobs AS job SET
         status = 'completed',
@@ -127,18 +134,10 @@ WITH report AS MATERIALIZED (
         reported_by = 'complete', started_at = job.started_at, prompt_id = job.comfyui_prompt_id
     FROM job WHERE attempt.lease_token = job.lease_token
 )
-SELECT report.n,
-    coalesce(
-        CASE WHEN job.n IS NOT NULL THEN 'completed' END,
-        CASE WHEN earlier.reported_by = 'complete' THEN earlier.status_after END,
-        CASE WHEN unstored.n IS NOT NULL AND earlier.ended_at IS NULL THEN 'unstored' END
-    ) AS status,
-    job.n IS NOT NULL AS changed, coalesce(job.delete_when_ended, false) AS deleting
-FROM report
-LEFT JOIN job USING (n)
-LEFT JOIN unstored USING (n)
-LEFT JOIN job_attempts AS earlier
-    ON earlier.lease_token = report.lease_token AND earlier.job_id = report.job_id
+SELECT n, 'completed' AS status, delete_when_ended AS deleting FROM job
+UNION ALL
+SELECT report.n, 'unstored', false FROM report JOIN unstored USING (n) JOIN generation_jobs AS job
+    ON job.id = report.job_id AND job.lease_token = report.lease_token
 """)
 
 # Every end but completion, in one statement, because they decide alike: after a cancel the job is
@@ -163,7 +162,7 @@ WITH ending AS MATERIALIZED (
         ON job.id = ending.job_id AND job.lease_token = ending.lease_token
     WHERE NOT ending.only_expired OR job.lease_expires_at <= now()
     ORDER BY job.id
-    FOR UPDATE OF job
+    FOR NO KEY UPDATE OF job
 ), decided AS MATERIALIZED (
     -- only from what was locked: the table itself is still seen as it was before the lock
     SELECT held.*,
@@ -216,18 +215,21 @@ WITH ending AS MATERIALIZED (
         error = job.error
     FROM job WHERE attempt.lease_token = job.lease_token
 )
-SELECT ending.n,
-    coalesce(
-        job.status,
-        CASE WHEN earlier.reported_by = ending.reported_by THEN earlier.status_after END
-    ) AS status,
-    job.n IS NOT NULL AS changed,
-    job.status <> 'pending' AND job.delete_when_ended IS TRUE AS deleting
-FROM ending
-LEFT JOIN job USING (n)
-LEFT JOIN job_attempts AS earlier
-    ON earlier.lease_token = ending.lease_token AND earlier.job_id = ending.job_id
+SELECT n, status, status <> 'pending' AND delete_when_ended AS deleting FROM job
 """)
+
+# What the same report has recorded before. A statement of its own, because the one that found the
+# lease ended cannot see who ended it while it waited for the row.
+_RECORDED: Final = statement("""
+SELECT report.n, attempt.status_after AS status
+FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    AS report (n integer, job_id bigint, lease_token uuid, reported_by text)
+JOIN job_attempts AS attempt USING (job_id, lease_token, reported_by)
+""")
+
+
+#: In place of a state: see ``Ended``.
+UNSTORED: Final = "unstored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,7 @@ class Ending:
 class Ended:
     """What became of the job: its state, and whether this call changed it.
 
-    ``status`` None: the lease had ended before, otherwise. ``"unstored"``: a completion names an
+    ``status`` None: the lease had ended before, otherwise. UNSTORED: a completion names an
     artifact that is not stored, and changed nothing. ``deleting``: it is to be deleted now.
     """
 
@@ -388,6 +390,7 @@ class LeaseStore:
         rows = [
             {
                 **_lease(n, completion.lease),
+                "reported_by": "complete",
                 "artifact_ids": list(completion.artifact_ids),
                 "running_for": _interval(completion.running_for),
                 "prompt_id": completion.prompt_id,
@@ -395,8 +398,7 @@ class LeaseStore:
             for n, completion in enumerate(completions)
         ]
         answers = await self._database.rows(_COMPLETE, {"rows": as_json(rows)})
-        ended = {row.n: Ended(row.status, row.changed, bool(row.deleting)) for row in answers}
-        return [ended[n] for n in range(len(completions))]
+        return await self._ended(rows, answers)
 
     async def _end(self, endings: Sequence[Ending]) -> Sequence[Ended | Exception]:
         rows = [
@@ -417,8 +419,26 @@ class LeaseStore:
         answers = await self._database.rows(
             _END, {"rows": as_json(rows), "forgiven": FORGIVEN_ATTEMPTS}
         )
-        ended = {row.n: Ended(row.status, row.changed, bool(row.deleting)) for row in answers}
-        return [ended[n] for n in range(len(endings))]
+        return await self._ended(rows, answers)
+
+    async def _ended(
+        self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Row[Any]]
+    ) -> list[Ended | Exception]:
+        """What became of each report; those without an answer may repeat an earlier one."""
+        ended = {
+            row.n: Ended(row.status, changed=row.status != UNSTORED, deleting=row.deleting)
+            for row in answers
+        }
+        others = [
+            {key: row[key] for key in ("n", "job_id", "lease_token", "reported_by")}
+            for row in rows
+            if row["n"] not in ended
+        ]
+        if others:
+            for row in await self._database.rows(_RECORDED, {"rows": as_json(others)}):
+                ended[row.n] = Ended(row.status, changed=False, deleting=False)
+        lost = Ended(None, changed=False, deleting=False)
+        return [ended.get(n, lost) for n in range(len(rows))]
 
 
 def error_as_json(error: job_error_pb2.JobError) -> dict[str, Any]:
@@ -432,4 +452,4 @@ def _lease(n: int, lease: LeaseKey) -> dict[str, Any]:
 
 
 def _interval(span: timedelta | None) -> str | None:
-    return None if span is None else f"{span.total_seconds()} seconds"
+    return None if span is None else f"{span // timedelta(microseconds=1)} microseconds"

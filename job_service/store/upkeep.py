@@ -8,6 +8,7 @@ from typing import Final
 from generation_jobs.v1 import job_error_pb2
 
 from job_service.jobs.error_policy import error_of
+from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.leases import LeaseKey, error_as_json
@@ -16,12 +17,16 @@ from job_service.store.leases import LeaseKey, error_as_json
 # now, so that they do not run ahead of everybody who came while they waited for their time.
 _PROMOTE: Final = statement(f"""
 WITH due AS MATERIALIZED (
-    SELECT id, user_id, priority, virtual_start FROM generation_jobs
+    SELECT id, user_id, priority, virtual_start, coalesce((
+        SELECT max_running FROM user_shares AS share WHERE share.user_id = job.user_id
+    ), CAST(:max_running AS integer)) IS NOT NULL AND job.user_id IS NOT NULL AS capped
+    FROM generation_jobs AS job
     WHERE status = 'pending' AND NOT dispatchable AND not_before <= now()
-    ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
-), {tagging("SELECT id, user_id, priority FROM due WHERE virtual_start IS NULL")}
+    ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+), {tagging("SELECT id, user_id, priority FROM due WHERE virtual_start IS NULL AND NOT capped")}
 UPDATE generation_jobs AS job
-SET dispatchable = true, virtual_start = coalesce(due.virtual_start, tagged.virtual_start)
+SET dispatchable = NOT due.capped, not_before = NULL,
+    virtual_start = coalesce(due.virtual_start, tagged.virtual_start)
 FROM due LEFT JOIN tagged USING (id) WHERE job.id = due.id
 RETURNING job.id
 """)
@@ -30,7 +35,7 @@ _EXPIRE: Final = statement("""
 WITH late AS MATERIALIZED (
     SELECT id FROM generation_jobs
     WHERE status = 'pending' AND expires_at <= now()
-    ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
+    ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE generation_jobs AS job SET
     status = 'failed', completed_at = now(), dispatchable = false, adopt_until = NULL,
@@ -70,12 +75,16 @@ class OverdueLease:
 class UpkeepStore:
     """What the upkeep loop asks of the table. Safe to run in every replica at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caps: UserCaps) -> None:
         self._database = database
+        self._caps = caps
 
     async def promote_due(self, most: int = 500) -> list[int]:
-        """Make pending jobs whose time has come dispatchable; their ids."""
-        return [row.id for row in await self._database.rows(_PROMOTE, {"most": most})]
+        """Make pending jobs whose time has come dispatchable, or parked; their ids."""
+        rows = await self._database.rows(
+            _PROMOTE, {"most": most, "max_running": self._caps.max_running}
+        )
+        return [row.id for row in rows]
 
     async def expire_late(self, most: int = 500) -> list[int]:
         """Fail pending jobs that have not started in time; their ids."""

@@ -91,7 +91,8 @@ CREATE TABLE user_shares (
     user_id uuid PRIMARY KEY,
     -- a user of weight 2 gets twice the turns of one of weight 1
     weight double precision NOT NULL DEFAULT 1 CHECK (weight BETWEEN 0.01 AND 100),
-    max_pending integer CHECK (max_pending >= 0)
+    max_pending integer CHECK (max_pending >= 0),
+    max_running integer CHECK (max_running >= 1)
 );
 
 CREATE TABLE dispatch_pauses (
@@ -243,6 +244,9 @@ CREATE INDEX generation_jobs_claim
 -- Pending jobs that become due.
 CREATE INDEX generation_jobs_due ON generation_jobs (not_before)
     WHERE status = 'pending' AND NOT dispatchable;
+-- Pending jobs that are due, but whose user may not have more running.
+CREATE INDEX generation_jobs_parked ON generation_jobs (user_id, priority DESC, id)
+    WHERE status = 'pending' AND NOT dispatchable AND not_before IS NULL;
 CREATE INDEX generation_jobs_adoption ON generation_jobs (backend)
     WHERE status = 'pending' AND adopt_until IS NOT NULL;
 CREATE INDEX generation_jobs_expiry ON generation_jobs (expires_at)

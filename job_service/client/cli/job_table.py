@@ -20,14 +20,14 @@ def job_table(jobs: Sequence[GenerationJob], now: datetime) -> Table:
     table.add_column("ID", justify="right", no_wrap=True)
     table.add_column("Status", no_wrap=True)
     table.add_column("Created", no_wrap=True)
+    # rich narrows columns that may wrap; the texts in these are cut off instead.
     if several_users:
-        table.add_column("User", no_wrap=True)
+        table.add_column("User")
     table.add_column("Size", no_wrap=True)
-    # rich makes columns narrow that may wrap; the texts in these are cut off instead.
     table.add_column("Checkpoint", max_width=28)
     table.add_column("Prompt", min_width=10)
     for job in jobs:
-        users = [Text(one_line(job.user_id))] if several_users else []
+        users = [_cut_off(job.user_id)] if several_users else []
         table.add_row(
             str(job.id),
             status_text(job),

@@ -24,6 +24,7 @@ from job_service.api.health import Health
 from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
 from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
+from job_service.api.queue_report import QueueReport
 from job_service.api.server_reflection import serve_reflection
 from job_service.api.workers import WorkerServicer
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
@@ -47,6 +48,7 @@ from job_service.store.fleet_rows import FleetRows
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
 from job_service.store.pauses import PauseStore
+from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.upkeep import UpkeepStore
 from job_service.store.workers import WorkerStore
@@ -143,6 +145,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             presenter=presenter,
             feed=feed,
             board=board,
+            queue_report=QueueReport(QueueStatsStore(database, ttl), fleet),
             hub=hub,
             bounds=settings.limits,
             keep_alive=settings.keep_alive.total_seconds(),

@@ -12,6 +12,7 @@ from job_service.api import page_token
 from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message
 from job_service.api.presenter import JobPresenter
+from job_service.api.queue_report import QueueReport
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topic
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
@@ -43,6 +44,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         presenter: JobPresenter,
         feed: JobFeed,
         board: ProgressBoard,
+        queue_report: QueueReport,
         hub: Hub,
         bounds: Limits,
         keep_alive: float,
@@ -53,6 +55,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._presenter = presenter
         self._feed = feed
         self._board = board
+        self._queue_report = queue_report
         self._hub = hub
         self._bounds = bounds
         self._keep_alive = keep_alive
@@ -154,6 +157,12 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
                 if newest is not None and newest is not preview:
                     preview = newest
                     yield pb.WatchJobResponse(preview=newest)
+
+    async def GetQueueStats(
+        self, request: pb.GetQueueStatsRequest, context: Context
+    ) -> pb.GetQueueStatsResponse:
+        _client()
+        return await self._queue_report.report()
 
     async def ReadArtifact(
         self, request: pb.ReadArtifactRequest, context: Context

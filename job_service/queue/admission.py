@@ -10,7 +10,7 @@ from job_service.store.admission import AdmissionStore
 
 #: Seconds after which parked jobs are looked for without anybody here having parked one: they may
 #: have been parked at another replica.
-_INTERVAL: Final = 10.0
+_INTERVAL: Final = 30.0
 
 _log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from job_service.store.leases import Ending, LeaseKey, LeaseStore
 
 #: Seconds after which the queue is looked at again for waiting workers without anybody having said
 #: that there is work: jobs may have been created at another replica.
-_LOOK_AGAIN: Final = 2.0
+_LOOK_AGAIN: Final = 4.0
 
 #: Seconds after which route keys and pauses made at other replicas are looked for.
-_LEARN_AGAIN: Final = 5.0
+_LEARN_AGAIN: Final = 10.0
 
 _log = structlog.get_logger()
 

@@ -84,6 +84,7 @@ class Fleet:
         self._pause_store = pauses
         self._ttl = ttl
         self._members: dict[UUID, Member] = {}
+        self._epochs: dict[str, int] = {}
         self._keys: dict[tuple[str, str], tuple[object, frozenset[int]]] = {}
         self._offers: list[tuple[str, Offer]] = []
         self._pauses: frozenset[Pause] = frozenset()
@@ -107,7 +108,12 @@ class Fleet:
             member = Member(name, instance_id, registration, now)
             member.catalogues = await self._workers.catalogues(name)
             member = self._members.setdefault(instance_id, member)
-        member.registration = registration
+        # Processes that start at the same moment learn of each other here: what the table said of
+        # one may be older than the other's registration.
+        newest = self._note_epoch(name, registration.epoch)
+        member.registration = replace(
+            registration, superseded=registration.superseded or registration.epoch < newest
+        )
         member.checked_at = now
         return member
 
@@ -240,6 +246,7 @@ class Fleet:
             registration = await self._workers.register(name, instance_id)
         except ValueError as error:
             raise invalid_fields([Violation("worker.instance_id", str(error))]) from error
+        self._note_epoch(name, registration.epoch)
         older = [
             member
             for member in self._members.values()
@@ -252,6 +259,11 @@ class Fleet:
         self._hub.publish(WorkAvailable(), *(WorkerConcerned(member.id) for member in older))
         _log.info("worker registered", worker=name, epoch=registration.epoch)
         return registration
+
+    def _note_epoch(self, name: str, epoch: int) -> int:
+        """Note an epoch that a name has reached; the highest known."""
+        newest = self._epochs[name] = max(self._epochs.get(name, 0), epoch)
+        return newest
 
     async def _take_over(self, name: str, epoch: int) -> None:
         """Offer what an older process left to whoever drives its ComfyUIs: its successor."""

@@ -1,7 +1,8 @@
 """The upkeep loop: what is due, overdue or left behind. Runs in every replica, safely at once."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -55,18 +56,19 @@ class Upkeep:
         self._ttl = ttl
         self._on_database = on_database
         self._clock = clock
-        self._serving_since = clock()
+        self._serving_since = self._round_began_at = clock()
         self._swept_at = float("-inf")
 
     async def run(self) -> None:
         """Go round for ever."""
+        interval = min(_INTERVAL, self._ttl.total_seconds() / 4)
         with self._hub.subscribe(UpkeepDue()) as subscription:
             while True:
-                pause = min(_INTERVAL, self._ttl.total_seconds() / 4)
+                pause = interval
+                self._note_serving(interval)
                 try:
-                    await self._round()
+                    due_in = await self._round()
                     await self._on_database(True)
-                    due_in = await self._store.next_due_in()
                     if due_in is not None:
                         pause = min(pause, max(due_in.total_seconds(), 0.01))
                 except RefusedError as error:
@@ -76,14 +78,19 @@ class Upkeep:
                 if await subscription.take(pause):
                     self._swept_at = float("-inf")
 
-    async def _round(self) -> None:
-        promoted = await self._store.promote_due()
-        expired = await self._store.expire_late()
-        rescued = [
-            one.lease.job_id
-            for one in await self._store.overdue_leases()
-            if self._may_rescue(one) and await self._rescue(one)
-        ]
+    def _note_serving(self, interval: float) -> None:
+        """Begin to count anew when the process stood still: it served no heartbeats meanwhile."""
+        now = self._clock()
+        if now - self._round_began_at > 2 * interval + 1:
+            self._serving_since = now
+        self._round_began_at = now
+
+    async def _round(self) -> timedelta | None:
+        """Do what there is to do; how long until there is more."""
+        outlook = await self._store.outlook()
+        promoted = await self._store.promote_due() if outlook.due else []
+        expired = await self._store.expire_late() if outlook.late else []
+        rescued = await self._rescue(outlook.overdue)
         if promoted or rescued:
             self._hub.publish(WorkAvailable(), AdmissionDue())
         if rescued or expired:
@@ -95,6 +102,8 @@ class Upkeep:
             self._hub.publish(*(JobChanged(job_id) for job_id in deleted))
             await self._sweeper.sweep()
             self._swept_at = self._clock()
+        # What was done by batches may have left more of the same.
+        return timedelta() if promoted or expired or rescued else outlook.next_due_in
 
     def _may_rescue(self, overdue: OverdueLease) -> bool:
         return (
@@ -102,17 +111,23 @@ class Upkeep:
             or self._clock() - self._serving_since >= self._ttl.total_seconds()
         )
 
-    async def _rescue(self, overdue: OverdueLease) -> bool:
-        ended = await self._leases.end(self._ending(overdue))
-        if ended.changed:
+    async def _rescue(self, overdue: Sequence[OverdueLease]) -> list[int]:
+        """Take jobs from workers that lost them; ids of those that were still theirs."""
+        lapsed = [one for one in overdue if self._may_rescue(one)]
+        endings = await asyncio.gather(*(self._leases.end(self._ending(one)) for one in lapsed))
+        rescued = []
+        for one, ended in zip(lapsed, endings, strict=True):
+            if not ended.changed:
+                continue
+            rescued.append(one.lease.job_id)
             _log.warning(
                 "lease rescued",
-                job_id=overdue.lease.job_id,
-                worker=overdue.worker,
-                why="lease expired" if overdue.lease_expired else "attempt timed out",
+                job_id=one.lease.job_id,
+                worker=one.worker,
+                why="lease expired" if one.lease_expired else "attempt timed out",
                 status=ended.status,
             )
-        return ended.changed
+        return rescued
 
     def _ending(self, overdue: OverdueLease) -> Ending:
         if overdue.lease_expired:

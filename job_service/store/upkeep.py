@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from generation_jobs.v1 import job_error_pb2
 
@@ -44,22 +45,34 @@ FROM late WHERE job.id = late.id
 RETURNING job.id
 """)
 
-_OVERDUE: Final = statement("""
-SELECT job.id, job.lease_token, worker.name AS worker,
-    job.lease_expires_at <= now() AS lease_expired
-FROM generation_jobs AS job JOIN workers AS worker ON worker.id = job.worker_id
-WHERE job.status = 'running'
-    AND (job.lease_expires_at <= now() OR job.started_at + job.attempt_timeout <= now())
-ORDER BY job.id LIMIT :most
-""")
-
-# How long until the next job becomes due or expires.
-_NEXT: Final = statement("""
-SELECT least(
-    (SELECT min(not_before) FROM generation_jobs WHERE status = 'pending' AND NOT dispatchable),
-    (SELECT min(expires_at) FROM generation_jobs
-        WHERE status = 'pending' AND expires_at IS NOT NULL)
-) - now() AS wait
+# One look at everything that time alone brings about, so that an idle service asks seldom.
+_OUTLOOK: Final = statement("""
+SELECT
+    EXISTS (
+        SELECT FROM generation_jobs
+        WHERE status = 'pending' AND NOT dispatchable AND not_before <= now()
+    ) AS due,
+    EXISTS (
+        SELECT FROM generation_jobs WHERE status = 'pending' AND expires_at <= now()
+    ) AS late,
+    (
+        SELECT jsonb_agg(jsonb_build_array(id, lease_token, worker, lease_expired))
+        FROM (
+            SELECT job.id, job.lease_token, worker.name AS worker,
+                job.lease_expires_at <= now() AS lease_expired
+            FROM generation_jobs AS job JOIN workers AS worker ON worker.id = job.worker_id
+            WHERE job.status = 'running' AND (
+                job.lease_expires_at <= now() OR job.started_at + job.attempt_timeout <= now()
+            )
+            ORDER BY job.id LIMIT :most
+        ) AS lapsed
+    ) AS overdue,
+    least(
+        (SELECT min(not_before) FROM generation_jobs
+            WHERE status = 'pending' AND NOT dispatchable AND not_before > now()),
+        (SELECT min(expires_at) FROM generation_jobs
+            WHERE status = 'pending' AND expires_at > now())
+    ) - now() AS next_due_in
 """)
 
 
@@ -70,6 +83,19 @@ class OverdueLease:
     lease: LeaseKey
     worker: str
     lease_expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Whether pending jobs are due or late, which leases are overdue.
+
+    ``next_due_in``: how long until another pending job becomes due or expires; None: none will.
+    """
+
+    due: bool
+    late: bool
+    overdue: Sequence[OverdueLease]
+    next_due_in: timedelta | None
 
 
 class UpkeepStore:
@@ -92,15 +118,12 @@ class UpkeepStore:
         rows = await self._database.rows(_EXPIRE, {"most": most, "error": error})
         return [row.id for row in rows]
 
-    async def overdue_leases(self, most: int = 500) -> Sequence[OverdueLease]:
-        """Leases that nobody has renewed in time, and attempts that have run too long."""
-        rows = await self._database.rows(_OVERDUE, {"most": most})
-        return [
-            OverdueLease(LeaseKey(row.id, row.lease_token), row.worker, row.lease_expired)
-            for row in rows
+    async def outlook(self, most: int = 500) -> Outlook:
+        """What there is to do now, and when there will be more."""
+        row = await self._database.row(_OUTLOOK, {"most": most})
+        assert row is not None, "the statement answers one row"
+        overdue = [
+            OverdueLease(LeaseKey(job_id, UUID(token)), worker, lease_expired)
+            for job_id, token, worker, lease_expired in row.overdue or ()
         ]
-
-    async def next_due_in(self) -> timedelta | None:
-        """How long until a pending job becomes due or expires; None: none will."""
-        row = await self._database.row(_NEXT)
-        return row.wait if row is not None else None
+        return Outlook(row.due, row.late, overdue, row.next_due_in)

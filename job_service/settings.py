@@ -242,6 +242,8 @@ def _without_password(url: URL) -> str:
 
 
 def _as_text(value: Any) -> str:
+    if value is None:
+        return ""  # which is read as not set
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
     if isinstance(value, bool):

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from tests.breakable_line import pump
+
 # RFC 9113, section 4.1: length (24 bits), type, flags, stream id. A call's answer ends with a
 # HEADERS frame that has END_STREAM set: its trailers.
 _HEADER: Final = struct.Struct(">HBBBI")
@@ -49,14 +51,14 @@ class ReplyCutter:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, downstream = await asyncio.open_connection(*self._target)
         pumps = {
-            asyncio.create_task(_pump(reader, downstream)),
+            asyncio.create_task(pump(reader, downstream)),
             asyncio.create_task(self._answers(upstream, writer)),
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for pump in pumps:
-                pump.cancel()
+            for one in pumps:
+                one.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             writer.close()
             downstream.close()
@@ -75,9 +77,3 @@ class ReplyCutter:
                 self._armed = False
                 self.cuts += 1
                 return
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(65536):
-        writer.write(chunk)
-        await writer.drain()

@@ -1,15 +1,16 @@
 """``make demo``: one picture through all the real parts."""
 
 import asyncio
-import json
 import os
-import subprocess
 from pathlib import Path
+
+import grpc
+from generation_jobs.v1.generation_job_service_pb2 import ListJobsRequest
+from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceStub
 
 from job_service.all_in_one import parts
 from job_service.all_in_one.supervisor import Supervisor
 from job_service.bound_process import bound_command
-from job_service.cannot_run import CannotRunError
 
 DATA = Path(".data/demo")
 OUTPUT = "demo-output"
@@ -45,14 +46,17 @@ async def demo() -> int:
 async def _make_one(supervisor: Supervisor, comfyui: str | None) -> int:
     print("Starting PostgreSQL, job_service, a worker", end=" ", flush=True)
     print("and a simulated ComfyUI …" if comfyui is None else f"for the ComfyUI at {comfyui} …")
-    environment = parts.own_environment() | {"JOB_SERVICE_DATA_DIR": str(DATA)}
+    environment = parts.own_environment() | {
+        "JOB_SERVICE_DATA_DIR": str(DATA),
+        "COMFY_WORKER_GRACE": "2",  # after a Ctrl-C nobody waits for the picture
+    }
     running = await parts.bring_up(
         supervisor, listen=parts.free_address(), comfyui=comfyui, environment=environment
     )
     environment |= {"GENJOBS_ADDRESS": running.address}
     code = await _genjobs(environment, *await _wishes(running.comfyui))
     if code == 0:
-        await _genjobs(environment, "get", await _newest_job(environment))
+        await _genjobs(environment, "get", await _newest_job(running.address))
         print(NEXT)
     return code
 
@@ -73,27 +77,19 @@ async def _wishes(comfyui: str) -> list[str]:
     ]
 
 
-async def _newest_job(environment: dict[str, str]) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *_command("list", "--limit=1", "--json"), env=environment, stdout=subprocess.PIPE
-    )
-    answer, _ = await process.communicate()
-    try:
-        return str(json.loads(answer)["id"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CannotRunError(f"genjobs list answered {answer!r}") from error
+async def _newest_job(address: str) -> str:
+    async with grpc.aio.insecure_channel(address) as channel:
+        jobs = GenerationJobServiceStub(channel)
+        return str((await jobs.ListJobs(ListJobsRequest(page_size=1))).jobs[0].id)
 
 
 async def _genjobs(environment: dict[str, str], *arguments: str) -> int:
     """Run genjobs on our terminal, where it shows its progress bar."""
-    process = await asyncio.create_subprocess_exec(*_command(*arguments), env=environment)
+    command = bound_command(parts.script("genjobs"), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         return await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-
-
-def _command(*arguments: str) -> list[str]:
-    return bound_command(parts.script("genjobs"), *arguments)

@@ -1,5 +1,6 @@
 """The parts and how they are brought up: ComfyUI or its simulator, job_service, a worker."""
 
+import asyncio
 import os
 import socket
 import sysconfig
@@ -39,32 +40,17 @@ async def bring_up(
         comfyui: URL of a ComfyUI to use; ``None`` starts the simulator.
         environment: of all parts.
     """
-    simulator = None
-    if comfyui is None:
-        simulator = await supervisor.start(
-            "comfy-simulator",
-            [script("comfy-simulator"), "--listen", "127.0.0.1:0"],
-            environment,
-            stop_seconds=STOP_SECONDS,
-        )
-    await supervisor.start(
-        "job-service",
-        [script("job-service"), "serve"],
-        environment | {"JOB_SERVICE_LISTEN": listen},
-        stop_seconds=STOP_SECONDS,
+    used, _ = await asyncio.gather(
+        _comfyui(supervisor, comfyui, environment), _service(supervisor, listen, environment)
     )
-    if simulator is not None:
-        line = await simulator.says(SIMULATOR_READY)
-        comfyui = line.partition(SIMULATOR_READY)[2].split()[0]
-    await wait_until_serving(listen)
     worker = await supervisor.start(
         "comfy-worker",
         [script("comfy-worker"), "run"],
-        environment | {"COMFY_WORKER_JOB_SERVICE": listen, "COMFY_WORKER_COMFYUI_URLS": comfyui},
+        environment | {"COMFY_WORKER_JOB_SERVICE": listen, "COMFY_WORKER_COMFYUI_URLS": used},
         stop_seconds=STOP_SECONDS,
     )
     await worker.says(WORKER_READY)
-    return Running(listen, comfyui)
+    return Running(listen, used)
 
 
 async def first_checkpoint(comfyui: str) -> str:
@@ -121,3 +107,27 @@ def refuse_taken(address: str) -> None:
     raise CannotRunError(
         f"something already listens on {address}: stop it, or set JOB_SERVICE_LISTEN"
     )
+
+
+async def _comfyui(supervisor: Supervisor, url: str | None, environment: dict[str, str]) -> str:
+    """Answer the URL of the ComfyUI to use; a simulator is started if there is none."""
+    if url is not None:
+        return url
+    simulator = await supervisor.start(
+        "comfy-simulator",
+        [script("comfy-simulator"), "--listen", "127.0.0.1:0"],
+        environment,
+        stop_seconds=STOP_SECONDS,
+    )
+    line = await simulator.says(SIMULATOR_READY)
+    return line.partition(SIMULATOR_READY)[2].split()[0]
+
+
+async def _service(supervisor: Supervisor, listen: str, environment: dict[str, str]) -> None:
+    await supervisor.start(
+        "job-service",
+        [script("job-service"), "serve"],
+        environment | {"JOB_SERVICE_LISTEN": listen},
+        stop_seconds=STOP_SECONDS,
+    )
+    await wait_until_serving(listen)

@@ -37,7 +37,7 @@ async def up() -> None:
     logs = DATA / "logs"
     async with Supervisor(logs, echo=_show) as supervisor:
         await supervisor.run(_stay_up(supervisor, logs))
-        print("Stopping …", flush=True)
+        print("Stopping; Ctrl-C again ends everything at once", flush=True)
 
 
 async def _stay_up(supervisor: Supervisor, logs: Path) -> None:

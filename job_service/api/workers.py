@@ -222,6 +222,9 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             raise RefusedError(Refusal.CONTENT_MISMATCH, str(error)) from error
         stored = await self._artifacts.stored(lease, announced.id)
         if stored is None:
+            if not await self._artifacts.is_known(announced.id):
+                # Swept before the bytes were here: nobody else will remove them.
+                await self._objects.delete([announced.object_key])
             raise _lease_lost(lease)
         return pb.UploadArtifactResponse(artifact=artifact_message(stored))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 from asyncio import StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -89,6 +90,8 @@ class EmbeddedPostgres:
                 # A thread cannot be cancelled: the directory is kept until it is done.
                 self._resources.push_async_callback(asyncio.wait, (preparing,))
                 programs, identity, socket = await asyncio.shield(preparing)
+                if socket.parent != self._directory:
+                    self._resources.callback(shutil.rmtree, socket, ignore_errors=True)
                 async for attempt in AsyncRetrying(
                     retry=retry_if_exception_type(_StillAttachedError),
                     stop=stop_after_delay(STOP_SECONDS),

@@ -10,7 +10,7 @@ from typing import Final
 from generation_jobs.v1 import generation_job_service_pb2, job_pb2
 from google.protobuf import json_format
 
-from job_service.events.hub import Hub, JobProgressed
+from job_service.events.hub import Hub, JobChanged, JobProgressed
 from job_service.store.leases import LeaseKey, LeaseStore, ProgressWrite
 
 #: Seconds between two writes of one job's progress.
@@ -57,13 +57,14 @@ class ProgressBoard:
         """
         entry = self._entries.get(lease.job_id)
         now = self._clock()
-        if (
+        # Something besides progress, for which watchers must read the row again.
+        row_moves = (
             entry is None
             or entry.lease != lease
-            or now - entry.written_at >= WRITE_INTERVAL
             or (running_for is not None and not entry.started)
             or prompt_id != entry.prompt_id
-        ):
+        )
+        if entry is None or row_moves or now - entry.written_at >= WRITE_INTERVAL:
             written = json_format.MessageToDict(progress, preserving_proto_field_name=True)
             held = await self._leases.write_progress(
                 ProgressWrite(lease, written, running_for, prompt_id)
@@ -92,6 +93,8 @@ class ProgressBoard:
             entry.preview = preview
         self._entries.move_to_end(lease.job_id)
         self._hub.publish(JobProgressed(lease.job_id))
+        if row_moves:
+            self._hub.publish(JobChanged(lease.job_id))
         return entry.cancel
 
     def progress(self, job_id: int, attempt: int) -> job_pb2.JobProgress | None:

@@ -110,8 +110,8 @@ def assign(
     """Deal at most MOST_ASSIGNED jobs out to slots: index of the slot → its job.
 
     ``candidates`` must hold, for every route key that some slot can run, the first jobs in queue
-    order: MOST_ASSIGNED, or as many as there are slots. A job to be adopted goes to its ComfyUI alone, before
-    anything else.
+    order: MOST_ASSIGNED, or as many as there are slots. A job to be adopted goes to its ComfyUI
+    alone, before anything else.
     """
     adoptions: dict[str, deque[Candidate]] = {}
     queues: dict[int, deque[Candidate]] = {}

@@ -72,6 +72,8 @@ WHERE attempt.ended_at > now() - interval '7 days' AND attempt.outcome <> 'compl
 ORDER BY artifact.id LIMIT :most)
 """)
 
+_KNOWN: Final = statement("SELECT id FROM job_artifacts WHERE id = :id")
+
 _FORGET: Final = statement("DELETE FROM job_artifacts WHERE id = ANY(:ids)")
 
 
@@ -151,6 +153,10 @@ class ArtifactTable:
         for row in await self._database.rows(_OF_JOBS, {"job_ids": list(job_ids)}):
             found.setdefault(row.job_id, []).append(_artifact(row))
         return found
+
+    async def is_known(self, artifact_id: int) -> bool:
+        """Whether the artifact still has a row."""
+        return await self._database.row(_KNOWN, {"id": artifact_id}) is not None
 
     async def sweepable(self, most: int = 200) -> list[tuple[int, str]]:
         """Artifacts nobody will read: (id, object key)."""

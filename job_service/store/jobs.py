@@ -114,7 +114,11 @@ UPDATE generation_jobs AS job SET
     cancel_reason = coalesce(cancel_reason, :reason),
     delete_when_ended = delete_when_ended OR :delete
 WHERE id = :id
-    AND status IN ('pending', 'running')
+    AND (
+        status = 'pending'
+        OR status = 'running'
+            AND (cancel_requested_at IS NULL OR CAST(:delete AS boolean) AND NOT delete_when_ended)
+    )
     AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
 RETURNING {JOB_COLUMNS_SQL}
 """)
@@ -215,6 +219,14 @@ WHERE id IN (
 RETURNING id
 """)
 
+_TO_DELETE: Final = statement("""
+SELECT id FROM generation_jobs
+WHERE delete_when_ended AND status IN ('completed', 'failed', 'cancelled')
+ORDER BY id LIMIT :most
+""")
+
+_KEEP: Final = statement("UPDATE generation_jobs SET delete_when_ended = false WHERE id = :id")
+
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
@@ -281,7 +293,7 @@ class JobStore:
         if row is not None:
             return JobRow.of(row)
         job = await self.require(job_id, user_id)
-        if job.status == "cancelled":
+        if job.status == "cancelled" or (job.status == "running" and job.cancel_requested_at):
             return job
         raise RefusedError(
             Refusal.WRONG_STATE,
@@ -346,7 +358,8 @@ class JobStore:
         try:
             deleted = await self._database.row(_DELETE, {"id": job_id, "user_id": user_id})
         except IntegrityError as error:
-            if isinstance(error.orig, pg.ForeignKeyViolation):
+            # PostgreSQL 18 has a code of its own for ON DELETE RESTRICT.
+            if isinstance(error.orig, pg.ForeignKeyViolation | pg.RestrictViolation):
                 raise RefusedError(
                     Refusal.JOB_REFERENCED, f"job {job_id} is still referred to"
                 ) from error
@@ -361,8 +374,28 @@ class JobStore:
         )
 
     async def delete_ended(self, most: int = 100) -> list[int]:
-        """Remove jobs that were to go once they had ended; the ids of those removed."""
-        return [row.id for row in await self._database.rows(_DELETE_ENDED, {"most": most})]
+        """Remove jobs that were to go once they had ended; the ids of those removed.
+
+        One that the application still refers to stays, as if nobody had asked.
+        """
+        try:
+            return [row.id for row in await self._database.rows(_DELETE_ENDED, {"most": most})]
+        except IntegrityError:
+            return await self._delete_ended_singly(most)
+
+    async def _delete_ended_singly(self, most: int) -> list[int]:
+        removed = []
+        for row in await self._database.rows(_TO_DELETE, {"most": most}):
+            try:
+                await self.delete(row.id, None)
+            except RefusedError as error:
+                if error.refusal is Refusal.JOB_REFERENCED:
+                    await self._database.run(_KEEP, {"id": row.id})
+                elif error.refusal is not Refusal.JOB_NOT_FOUND:  # another replica was quicker
+                    raise
+            else:
+                removed.append(row.id)
+        return removed
 
     async def require(self, job_id: int, user_id: UUID | None) -> JobRow:
         """One job. Raises RefusedError: JOB_NOT_FOUND."""

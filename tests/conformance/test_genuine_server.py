@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from PIL import Image
+from PIL import Image, ImageStat
 
 from tests.conformance.genuine import (
     CHECKPOINT,
@@ -44,7 +44,7 @@ async def test_text_to_image_with_a_lora_makes_a_picture_of_its_own(
         assert png.startswith(PNG_SIGNATURE)
         image = Image.open(io.BytesIO(png)).convert("RGB")
         assert image.size == (64, 64)
-        assert all(low < high for low, high in image.getextrema()), "a channel is uniform"
+        assert min(ImageStat.Stat(image).stddev) > 1, "a channel is nearly uniform"
     assert pixels(plain) != pixels(patched), "the LoRA changed nothing"
     assert "lora key not loaded" not in genuine_server.log.read_text()
 

@@ -1,10 +1,8 @@
 """What a kill -9 costs: no job, no second render, and never a second outcome."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -20,81 +18,8 @@ from generation_jobs.v1 import (
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from comfy_worker.simulator import Simulator, SimulatorSettings
-from job_service.client import JobServiceClient
-from tests.end_to_end.real_processes import (
-    RealProcess,
-    free_address,
-    serving,
-    until_serving_again,
-)
-
-CHECKPOINT = SimulatorSettings().checkpoints[0]
-
-
-class Installation:
-    """One job_service process, and what the tests put around it."""
-
-    def __init__(self, stack: AsyncExitStack, folder: Path, **environment: str) -> None:
-        self.address = free_address()
-        self._stack = stack
-        self._folder = folder
-        self.service = RealProcess(
-            ["job-service", "serve"],
-            folder / "job_service.log",
-            JOB_SERVICE_LISTEN=self.address,
-            JOB_SERVICE_DATA_DIR=str(folder / "data"),
-            JOB_SERVICE_KEEP_ALIVE="1",
-            **environment,
-        )
-
-    async def start(self) -> JobServiceClient:
-        await serving(self._stack, self.service, self.address)
-        return await self._stack.enter_async_context(JobServiceClient(self.address))
-
-    async def simulator(self) -> Simulator:
-        settings = SimulatorSettings(step_seconds=0.02, load_seconds=0.0)
-        return await self._stack.enter_async_context(Simulator(settings))
-
-    async def worker(self, name: str, simulator: Simulator) -> RealProcess:
-        return await self._stack.enter_async_context(
-            RealProcess(
-                ["comfy-worker", "run"],
-                self._folder / f"{name}.log",
-                COMFY_WORKER_JOB_SERVICE=self.address,
-                COMFY_WORKER_NAME=name,
-                COMFY_WORKER_COMFYUI_URLS=f"gpu={simulator.url}",
-                COMFY_WORKER_GRACE="1",
-            )
-        )
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as open_until_the_end:
-        yield open_until_the_end
-
-
-async def submit(client: JobServiceClient, **fields: Any) -> int:
-    job = job_pb2.GenerationJob(
-        prompt="a lighthouse in a storm",
-        checkpoint_model=CHECKPOINT,
-        width=64,
-        height=64,
-        sampler=job_pb2.Sampler(steps=10, seed=1),
-        **fields,
-    )
-    return (await client.create_job(job)).id
-
-
-async def rest(client: JobServiceClient, job_id: int) -> job_pb2.GenerationJob:
-    """The job once it rests."""
-    job = job_pb2.GenerationJob()
-    async with asyncio.timeout(60):
-        async for event in client.watch(job_id):
-            if event.HasField("job"):
-                job = event.job
-    return job
+from tests.end_to_end.installation import Installation, rest, submit
+from tests.end_to_end.real_processes import until_serving_again
 
 
 async def test_another_worker_finishes_the_job_of_a_killed_one_whose_late_report_is_refused(

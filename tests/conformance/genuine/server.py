@@ -140,6 +140,7 @@ class GenuineServer:
             str(self._installation.python),
             "main.py",
             "--cpu",
+            "--use-pytorch-cross-attention",
             f"--listen={_HOST}",
             f"--port={self._port}",
             "--disable-api-nodes",
@@ -186,6 +187,11 @@ def _bindable_port(port: int) -> int:
     """The port itself, or for 0 a free one; OSError when something listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((_HOST, port))
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot listen on {_HOST}:{port}: {error.strerror}"
+            ) from error
         bound: int = probe.getsockname()[1]
         return bound

@@ -1,0 +1,64 @@
+"""Driving a ComfyUI: graphs in, outcomes and files out.
+
+:class:`ComfyBackend` is the way in; everything else here is what it takes and gives.
+"""
+
+from comfy_worker.comfyui.backend import ComfyBackend
+from comfy_worker.comfyui.catalogue import Catalogue
+from comfy_worker.comfyui.client import Download, Timeouts
+from comfy_worker.comfyui.driver_settings import DriverSettings
+from comfy_worker.comfyui.errors import (
+    ComfyError,
+    ComfyUnreachableError,
+    OutputMissingError,
+    OutputTooLargeError,
+    UnexpectedAnswerError,
+)
+from comfy_worker.comfyui.events import PreviewImage
+from comfy_worker.comfyui.failures import Failure, FailureCode
+from comfy_worker.comfyui.graph import Graph, Lora, TextToImage, build_text_to_image
+from comfy_worker.comfyui.outcomes import (
+    Cancellation,
+    Failed,
+    Interrupted,
+    LossReason,
+    Lost,
+    Outcome,
+    Succeeded,
+)
+from comfy_worker.comfyui.outputs import OutputFile
+from comfy_worker.comfyui.progress import Phase, Progress
+from comfy_worker.comfyui.reporting import Observers
+from comfy_worker.comfyui.server_info import ServerInfo
+
+__all__ = [
+    "Cancellation",
+    "Catalogue",
+    "ComfyBackend",
+    "ComfyError",
+    "ComfyUnreachableError",
+    "Download",
+    "DriverSettings",
+    "Failed",
+    "Failure",
+    "FailureCode",
+    "Graph",
+    "Interrupted",
+    "Lora",
+    "LossReason",
+    "Lost",
+    "Observers",
+    "Outcome",
+    "OutputFile",
+    "OutputMissingError",
+    "OutputTooLargeError",
+    "Phase",
+    "PreviewImage",
+    "Progress",
+    "ServerInfo",
+    "Succeeded",
+    "TextToImage",
+    "Timeouts",
+    "UnexpectedAnswerError",
+    "build_text_to_image",
+]

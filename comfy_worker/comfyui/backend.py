@@ -1,0 +1,144 @@
+"""One named ComfyUI and everything that is done with it."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from comfy_worker.comfyui.catalogue import Catalogue, catalogue_of
+from comfy_worker.comfyui.client import ComfyClient, Download
+from comfy_worker.comfyui.driver_settings import DriverSettings
+from comfy_worker.comfyui.graph import Graph, checkpoint_of
+from comfy_worker.comfyui.outcomes import Cancellation, Outcome
+from comfy_worker.comfyui.outputs import OutputFile
+from comfy_worker.comfyui.prompt_run import PromptRun
+from comfy_worker.comfyui.reporting import Observers
+from comfy_worker.comfyui.server_info import ServerInfo
+from comfy_worker.comfyui.session import Session
+from comfy_worker.comfyui.withdrawal import withdraw
+
+
+class ComfyBackend:
+    """A ComfyUI at ``url``, known to the job service as ``name``.
+
+    An async context manager that keeps the WebSocket open. Prompts it is driving when
+    it closes stay with ComfyUI.
+    """
+
+    def __init__(self, name: str, url: str, settings: DriverSettings | None = None) -> None:
+        self.name = name
+        self.url = url
+        self._settings = settings or DriverSettings()
+        self._client = ComfyClient(url, self._settings.timeouts)
+        self._session = Session(self._client)
+        self._runs: dict[str, PromptRun] = {}
+        self._open = AsyncExitStack()
+        self._checkpoint: tuple[str, str] | None = None
+        """The checkpoint that was loaded last, and the client id at that time."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._client)
+            await stack.enter_async_context(self._session)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the WebSocket is open."""
+        return self._session.connected
+
+    async def wait_connected(self, seconds: float | None = None) -> bool:
+        """Wait until the WebSocket is open, at most ``seconds``; return whether it is."""
+        return await self._session.wait_connected(seconds)
+
+    async def wait_disconnected(self) -> None:
+        """Wait until the WebSocket is not open."""
+        await self._session.wait_disconnected()
+
+    @property
+    def loaded_checkpoint(self) -> str | None:
+        """The checkpoint of the prompt that ran last, which ComfyUI keeps in memory.
+
+        None again once the connection was lost: ComfyUI may have been restarted.
+        """
+        checkpoint, client_id = self._checkpoint or (None, None)
+        return checkpoint if client_id == self._session.client_id else None
+
+    async def run(
+        self,
+        prompt_id: str,
+        graph: Graph,
+        *,
+        adopt: Sequence[str] = (),
+        observers: Observers | None = None,
+    ) -> Outcome:
+        """Run ``graph`` as ``prompt_id``, or adopt an earlier try of it, to its outcome.
+
+        ``adopt`` holds prompt ids of earlier tries, latest first: one that is still
+        queued, running, or has succeeded is taken over instead of rendering again.
+        Cancelling the coroutine leaves the prompt with ComfyUI.
+        """
+        run = PromptRun(
+            self._client,
+            self._session,
+            self._settings,
+            prompt_id=prompt_id,
+            graph=graph,
+            observers=observers or Observers(),
+        )
+        self._runs[prompt_id] = run
+        try:
+            outcome = await run.run(adopt)
+        finally:
+            del self._runs[prompt_id]
+        checkpoint = checkpoint_of(graph)
+        if checkpoint is not None:
+            self._checkpoint = checkpoint, self._session.client_id
+        return outcome
+
+    async def cancel(self, prompt_id: str) -> Cancellation:
+        """Take ``prompt_id`` back, as given to :meth:`run` or sent by somebody before.
+
+        Returns what was verified; a run in progress ends with its own outcome. Raises
+        ComfyUnreachableError and UnexpectedAnswerError.
+        """
+        run = self._runs.get(prompt_id)
+        if run is not None:
+            return await run.cancel()
+        return await withdraw(
+            self._client,
+            prompt_id,
+            seconds=self._settings.cancel_patience,
+            is_amid_steps=lambda: False,
+            pause=asyncio.sleep,
+        )
+
+    async def fetch(self, file: OutputFile, destination: Path, *, max_bytes: int) -> Download:
+        """Copy an output to ``destination``.
+
+        Raises OutputMissingError, OutputTooLargeError, ComfyUnreachableError and
+        UnexpectedAnswerError; an unfinished file may remain then.
+        """
+        return await self._client.download(file, destination, max_bytes=max_bytes)
+
+    async def catalogue(self) -> Catalogue:
+        """Read what this ComfyUI offers.
+
+        Raises ComfyUnreachableError and UnexpectedAnswerError.
+        """
+        return catalogue_of(await self._client.object_info())
+
+    async def server_info(self) -> ServerInfo:
+        """Read what this ComfyUI says about itself; raises as :meth:`catalogue` does."""
+        return await self._client.server_info()

@@ -1,0 +1,207 @@
+"""HTTP and WebSocket to one ComfyUI, with its faults as this package's errors.
+
+Reading is repeated on passing faults; what may change the server's state is sent once,
+because only the caller can find out whether it had an effect.
+"""
+
+import hashlib
+import json
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import aiohttp
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from yarl import URL
+
+from comfy_worker.comfyui.errors import (
+    ComfyUnreachableError,
+    OutputTooLargeError,
+    UnexpectedAnswerError,
+)
+
+_LARGEST_ANSWER: Final = 128 * 1024 * 1024
+_LARGEST_FRAME: Final = 256 * 1024 * 1024
+_CHUNK: Final = 1024 * 1024
+_CONNECT_SECONDS: Final = 5.0
+_READ_ATTEMPTS: Final = 3
+_LONGEST_EXCERPT: Final = 200
+
+
+class Transport:
+    """An async context manager that owns the connections to one server.
+
+    ``url`` may carry a path, as behind a reverse proxy, and credentials for basic
+    authentication. Every method raises ComfyUnreachableError when no answer comes.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._base = URL(url)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    async def get_json(self, path: str, *, seconds: float) -> Any:
+        """Read JSON, with up to three attempts; raises UnexpectedAnswerError unless 200."""
+        async for attempt in _repeated_reading():
+            with attempt:
+                status, text = await self._exchange("GET", path, seconds, None)
+                if status != 200:
+                    raise UnexpectedAnswerError(
+                        f"GET /{path} answered {status}: {excerpt(text)}", status=status
+                    )
+                return json_of(text, status)
+        raise AssertionError  # pragma: no cover - tenacity re-raises the last error
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, seconds: float
+    ) -> tuple[int, bytes]:
+        """Send JSON once and return the answer's status and body."""
+        return await self._exchange("POST", path, seconds, body)
+
+    async def download(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        destination: Path,
+        *,
+        max_bytes: int,
+        pause_seconds: float,
+    ) -> tuple[int, str, str]:
+        """Write an answer's body to ``destination``; return its size, SHA-256 and media type.
+
+        Up to three attempts, each overwriting the file. ``pause_seconds`` bounds the
+        time between two chunks. Raises UnexpectedAnswerError unless 200, and
+        OutputTooLargeError.
+        """
+        async for attempt in _repeated_reading():
+            with attempt:
+                timeout = aiohttp.ClientTimeout(
+                    total=None, sock_connect=_CONNECT_SECONDS, sock_read=pause_seconds
+                )
+                with _faults_as_unreachable(f"GET /{path}"):
+                    async with self._session.get(
+                        self._base.joinpath(path).with_query(query), timeout=timeout
+                    ) as response:
+                        if response.status != 200:
+                            raise UnexpectedAnswerError(
+                                f"GET /{path} answered {response.status}", status=response.status
+                            )
+                        with await to_thread(destination.open, "wb") as target:
+                            size, sha256 = await _copy(response.content, target, max_bytes)
+                        return size, sha256, response.content_type
+        raise AssertionError  # pragma: no cover - tenacity re-raises the last error
+
+    @asynccontextmanager
+    async def websocket(
+        self, client_id: str, *, heartbeat: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open ``/ws``; frames of up to 256 MiB are taken, a silent peer is pinged."""
+        url = self._base.joinpath("ws").with_query(clientId=client_id)
+        with _faults_as_unreachable("GET /ws"):
+            socket = await self._session.ws_connect(
+                url,
+                heartbeat=heartbeat,
+                max_msg_size=_LARGEST_FRAME,
+                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+            )
+        async with socket:
+            yield socket
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            raise RuntimeError("used outside its async with block")
+        return self._http
+
+    async def _exchange(
+        self, method: str, path: str, seconds: float, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        with _faults_as_unreachable(f"{method} /{path}"):
+            async with self._session.request(
+                method, self._base.joinpath(path), json=body, timeout=timeout
+            ) as response:
+                return response.status, await _read(response, path)
+
+
+def json_of(text: bytes, status: int) -> Any:
+    """Parse an answer, NaN included; raises UnexpectedAnswerError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnexpectedAnswerError(f"not JSON: {excerpt(text)}", status=status) from error
+
+
+def excerpt(text: bytes) -> str:
+    """Return the start of an answer, for an error message."""
+    return text[:_LONGEST_EXCERPT].decode(errors="replace")
+
+
+async def _read(response: aiohttp.ClientResponse, path: str) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        size += len(chunk)
+        if size > _LARGEST_ANSWER:
+            raise UnexpectedAnswerError(
+                f"/{path} answered more than {_LARGEST_ANSWER} bytes", status=response.status
+            )
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _copy(source: aiohttp.StreamReader, target: BinaryIO, max_bytes: int) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size = 0
+    async for chunk in source.iter_chunked(_CHUNK):
+        size += len(chunk)
+        if size > max_bytes:
+            raise OutputTooLargeError(f"the file exceeds {max_bytes} bytes")
+        digest.update(chunk)
+        await to_thread(target.write, chunk)
+    return size, digest.hexdigest()
+
+
+def _repeated_reading() -> AsyncRetrying:
+    return AsyncRetrying(
+        stop=stop_after_attempt(_READ_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=1.0),
+        retry=retry_if_exception(_is_passing),
+        reraise=True,
+    )
+
+
+def _is_passing(error: BaseException) -> bool:
+    return isinstance(error, ComfyUnreachableError) or (
+        isinstance(error, UnexpectedAnswerError) and error.status >= 500
+    )
+
+
+@contextmanager
+def _faults_as_unreachable(request: str) -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        never_connected = isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+        )
+        raise ComfyUnreachableError(
+            f"{request}: {type(error).__name__} {error}".rstrip(),
+            may_have_arrived=not never_connected,
+        ) from error

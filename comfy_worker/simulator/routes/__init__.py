@@ -1,0 +1,1 @@
+"""HTTP routes of a ComfyUI, each also under /api (recording routes)."""

@@ -1,0 +1,90 @@
+"""Small WebP copies of pictures."""
+
+import asyncio
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageOps
+
+SIZES: Final = (150, 300, 600)
+"""Lengths in pixels that the longer side is fitted into."""
+
+_QUALITY: Final = 85
+_MOST_PIXELS: Final = 8192 * 8192
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+_UNREADABLE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    Warning,  # of Pillow, where warnings are errors
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """``size`` is the one of :data:`SIZES` asked for; width and height are the real ones."""
+
+    size: int
+    width: int
+    height: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a picture file measures in pixels, and its thumbnails, smallest first."""
+
+    width: int
+    height: int
+    thumbnails: tuple[Thumbnail, ...]
+
+
+async def read_picture(path: Path, sizes: Sequence[int] = SIZES) -> Picture | None:
+    """Measure the picture at ``path`` and make its thumbnails, in a thread.
+
+    None for what is no picture, is damaged, or has more than 8192 by 8192 pixels: a small
+    file can unpack to any size. Of animations the first frame counts. Nothing is enlarged.
+    """
+    return await asyncio.to_thread(_read, path, sizes)
+
+
+def _read(path: Path, sizes: Sequence[int]) -> Picture | None:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > _MOST_PIXELS:
+                return None
+            image.draft("RGB", (2 * max(sizes), 2 * max(sizes)))
+            copy = ImageOps.exif_transpose(_with_plain_colours(image))
+    except _UNREADABLE:
+        return None
+    longer = max(copy.size)
+    full_width, full_height = copy.size
+    thumbnails = []
+    for size in sorted(sizes, reverse=True):
+        scale = min(size / longer, 1.0)
+        fitted = (max(round(full_width * scale), 1), max(round(full_height * scale), 1))
+        # From the next larger one: a third of the work of starting over.
+        copy = copy.resize(fitted, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        thumbnails.append(Thumbnail(size, copy.width, copy.height, _webp(copy)))
+    return Picture(width, height, tuple(reversed(thumbnails)))
+
+
+def _with_plain_colours(image: Image.Image) -> Image.Image:
+    """Return the first frame as RGB, or as RGBA where anything is transparent."""
+    if image.mode.startswith("I"):
+        return image.point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _webp(image: Image.Image) -> bytes:
+    target = io.BytesIO()
+    image.save(target, "WEBP", quality=_QUALITY)
+    return target.getvalue()

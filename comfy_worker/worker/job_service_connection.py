@@ -1,0 +1,182 @@
+"""The gRPC calls of a worker, authenticated, with their errors sorted."""
+
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar
+
+import grpc
+from generation_jobs.v1 import worker_service_pb2 as pb
+from generation_jobs.v1 import worker_service_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from comfy_worker.worker.service_errors import service_error_of
+
+if TYPE_CHECKING:
+    from generation_jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["WorkerService"].full_name
+_CALL_SECONDS: Final = 15.0
+_LEEWAY_SECONDS: Final = 10.0
+"""How much later than its wait a held call is given up."""
+_SLOWEST_UPLOAD: Final = 128 * 1024
+"""Bytes a second."""
+_CHUNK: Final = 256 * 1024
+_LARGEST_MESSAGE: Final = 8 * 1024 * 1024
+_RECONNECTING: Final = (
+    # gRPC's own pauses grow to two minutes, longer than a lease lasts: after an outage the
+    # worker must be back before its jobs are given to others.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where job_service is and how to speak to it.
+
+    ``authority`` is the PEM text to check its certificate with; with TLS and none, the
+    system's authorities count.
+    """
+
+    address: str
+    token: str | None = None
+    tls: bool = False
+    authority: bytes | None = None
+
+
+class JobServiceConnection:
+    """Calls job_service as one worker process; an async context manager.
+
+    Every method makes one call and raises the errors in ``service_errors``.
+    """
+
+    def __init__(self, access: Access, worker: pb.WorkerIdentity) -> None:
+        self.worker = worker
+        self._access = access
+        self._metadata = (
+            (("authorization", f"Bearer {access.token}"),) if access.token is not None else ()
+        )
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        options = [("grpc.max_receive_message_length", _LARGEST_MESSAGE), *_RECONNECTING]
+        if self._access.tls:
+            credentials = grpc.ssl_channel_credentials(self._access.authority)
+            self._channel = grpc.aio.secure_channel(
+                self._access.address, credentials, options=options
+            )
+        else:
+            self._channel = grpc.aio.insecure_channel(self._access.address, options=options)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def lease_jobs(
+        self, offer: pb.WorkerOffer, *, max_jobs: int, wait: float, request_id: str
+    ) -> pb.LeaseJobsResponse:
+        """Hold until there is work, at most ``wait`` seconds."""
+        request = pb.LeaseJobsRequest(
+            worker=self.worker, offer=offer, max_jobs=max_jobs, request_id=request_id
+        )
+        request.wait.FromTimedelta(timedelta(seconds=wait))
+        return await _call(self._stub.LeaseJobs, request, self._metadata, wait + _LEEWAY_SECONDS)
+
+    async def heartbeat(
+        self, leases: Sequence[pb.LeaseRef], *, wait: float, draining: bool
+    ) -> pb.HeartbeatResponse:
+        """Renew the leases, then hold until something concerns the worker."""
+        request = pb.HeartbeatRequest(worker=self.worker, leases=leases, draining=draining)
+        request.wait.FromTimedelta(timedelta(seconds=wait))
+        return await _call(self._stub.Heartbeat, request, self._metadata, wait + _LEEWAY_SECONDS)
+
+    async def report_progress(
+        self, reports: Sequence[pb.ProgressReport]
+    ) -> pb.ReportProgressResponse:
+        """Report on several leases at once."""
+        request = pb.ReportProgressRequest(worker=self.worker, reports=reports)
+        return await _call(self._stub.ReportProgress, request, self._metadata, _CALL_SECONDS)
+
+    async def upload(self, header: pb.ArtifactHeader, content: Path | bytes) -> int:
+        """Upload a file and return the artifact's id."""
+        seconds = _CALL_SECONDS + header.size / _SLOWEST_UPLOAD
+        answer = await _call(
+            self._stub.UploadArtifact, _messages(header, content), self._metadata, seconds
+        )
+        return answer.artifact.id
+
+    async def complete_job(self, request: pb.CompleteJobRequest) -> None:
+        """Report success."""
+        await _call(self._stub.CompleteJob, request, self._metadata, _CALL_SECONDS)
+
+    async def fail_job(self, request: pb.FailJobRequest) -> None:
+        """Report a failure."""
+        await _call(self._stub.FailJob, request, self._metadata, _CALL_SECONDS)
+
+    async def release_job(self, lease: pb.LeaseRef, reason: pb.ReleaseReason.ValueType) -> None:
+        """Give a job back."""
+        request = pb.ReleaseJobRequest(worker=self.worker, lease=lease, reason=reason)
+        await _call(self._stub.ReleaseJob, request, self._metadata, _CALL_SECONDS)
+
+    async def report_catalogue(self, catalogue: pb.BackendCatalogue) -> None:
+        """Report what one ComfyUI offers."""
+        request = pb.ReportCatalogueRequest(worker=self.worker, catalogues=[catalogue])
+        await _call(self._stub.ReportCatalogue, request, self._metadata, _CALL_SECONDS)
+
+    async def is_serving(self) -> bool:
+        """Whether job_service says that it serves workers."""
+        stub: Any = health_pb2_grpc.HealthStub(self._open_channel)
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        answer = await _call(stub.Check, request, self._metadata, _CALL_SECONDS)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    @property
+    def _stub(self) -> "WorkerServiceAsyncStub":
+        return worker_service_pb2_grpc.WorkerServiceStub(self._open_channel)
+
+    @property
+    def _open_channel(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            raise RuntimeError("used outside its async with block")
+        return self._channel
+
+
+async def _call(
+    method: Callable[..., Awaitable[Answer]],
+    request: Any,
+    metadata: Sequence[tuple[str, str]],
+    seconds: float,
+) -> Answer:
+    try:
+        return await method(request, metadata=metadata, timeout=seconds)
+    except grpc.aio.AioRpcError as error:
+        raise service_error_of(error) from error
+
+
+async def _messages(
+    header: pb.ArtifactHeader, content: Path | bytes
+) -> AsyncIterator[pb.UploadArtifactRequest]:
+    yield pb.UploadArtifactRequest(header=header)
+    source: BinaryIO
+    if isinstance(content, Path):
+        source = await to_thread(content.open, "rb")
+    else:
+        source = BytesIO(content)
+    with source:
+        while chunk := await to_thread(source.read, _CHUNK):
+            yield pb.UploadArtifactRequest(chunk=chunk)

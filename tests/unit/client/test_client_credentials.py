@@ -1,0 +1,84 @@
+"""The token goes along with every call, and TLS trusts only the given roots."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from generation_jobs.v1.generation_job_service_pb2 import (
+    GetJobResponse,
+    GetQueueStatsRequest,
+    GetQueueStatsResponse,
+    UploadInputRequest,
+    UploadInputResponse,
+)
+from generation_jobs.v1.job_pb2 import JobStatus
+
+from job_service.client import CredentialsError, JobServiceClient, JobServiceError
+from tests.unit.client.messages import a_job, completed
+from tests.unit.client.scripted_service import ScriptedService
+
+# Self-signed for 127.0.0.1, valid until 2125.
+_TLS = Path(__file__).parent / "tls"
+
+
+@pytest.fixture
+async def scripted_tls() -> AsyncIterator[ScriptedService]:
+    key, certificate = (_TLS / "key.pem").read_bytes(), (_TLS / "certificate.pem").read_bytes()
+    credentials = grpc.ssl_server_credentials([(key, certificate)])
+    async with ScriptedService(credentials) as service:
+        yield service
+
+
+async def test_every_kind_of_call_sends_the_token(scripted: ScriptedService) -> None:
+    scripted.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
+    scripted.script("WatchJob", completed())
+    scripted.script("GetQueueStats", GetQueueStatsResponse(pending=3))
+    scripted.script("UploadInput", UploadInputResponse())
+    async with JobServiceClient(scripted.address, token="sesame") as client:
+        await client.get_job(7)
+        assert [update async for update in client.watch(7)] == [completed()]
+        assert (await client.stub.GetQueueStats(GetQueueStatsRequest())).pending == 3
+        await client.stub.UploadInput(iter([UploadInputRequest(chunk=b"x")]))
+    assert [sent["authorization"] for sent in scripted.metadata] == ["Bearer sesame"] * 4
+
+
+async def test_no_token_sends_none(scripted: ScriptedService, client: JobServiceClient) -> None:
+    scripted.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
+    await client.get_job(7)
+    assert "authorization" not in scripted.metadata[0]
+
+
+@pytest.mark.parametrize("token", ["", " ", "two\nlines", "ends ", "schlüssel", "a\x00b"])
+async def test_a_token_that_cannot_be_sent_is_refused(token: str) -> None:
+    with pytest.raises(CredentialsError):
+        async with JobServiceClient(token=token):
+            pytest.fail("it was accepted")
+
+
+async def test_tls_with_the_right_root(scripted_tls: ScriptedService) -> None:
+    scripted_tls.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
+    root = _TLS / "certificate.pem"
+    async with JobServiceClient(scripted_tls.address, token="sesame", tls_root=root) as client:
+        assert (await client.get_job(7)).id == 7
+    assert scripted_tls.metadata[0]["authorization"] == "Bearer sesame"
+
+
+async def test_tls_is_not_spoken_without_a_root(scripted_tls: ScriptedService) -> None:
+    async with JobServiceClient(scripted_tls.address, retry_for=0.0) as client:
+        with pytest.raises(JobServiceError) as caught:
+            await client.get_job(7)
+    assert caught.value.status is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_root_file_without_a_certificate(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(CredentialsError, match=r"ca\.pem holds no PEM certificate"):
+        async with JobServiceClient(tls_root=tmp_path / "ca.pem"):
+            pytest.fail("it was accepted")
+
+
+async def test_a_root_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with JobServiceClient(tls_root=tmp_path / "ca.pem"):
+            pytest.fail("it was accepted")

@@ -1,0 +1,146 @@
+"""A reverse proxy in front of a ComfyUI, for faults a server does not have by itself."""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+
+class ComfyProxy:
+    """Forwards HTTP and WebSocket to ``upstream``; each fault is switchable at any time.
+
+    - ``version``: what ``/system_stats`` says instead of the truth.
+    - ``drops_prompt_ids``: the client's prompt id does not arrive, as on servers that
+      draw their own.
+    - ``lost_requests``: so many ``POST /prompt`` are cut off before they arrive.
+    - ``misleading_500s``: so many accepted ``POST /prompt`` are answered with 500.
+    - ``files_are_gone``: ``/view`` answers 404.
+    - ``thawed``: while cleared, nothing is answered.
+    - ``swallowed``: text frames with this in them do not reach the client.
+    - ``requests``: how often each method and first path segment was asked for.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self.url = ""
+        self.version: str | None = None
+        self.drops_prompt_ids = False
+        self.lost_requests = 0
+        self.misleading_500s = 0
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.files_are_gone = False
+        self.swallowed: str | None = None
+        self.requests: Counter[str] = Counter()
+        self.client_ids: list[str] = []
+        self._asked = asyncio.Condition()
+        self._sockets: list[web.WebSocketResponse] = []
+        self._http: aiohttp.ClientSession
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator["ComfyProxy"]:
+        """Serve on a free port of 127.0.0.1."""
+        app = web.Application(client_max_size=2**30)
+        app.add_routes([web.get("/ws", self._bridge), web.route("*", "/{path:.*}", self._forward)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        async with aiohttp.ClientSession() as self._http:
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, "127.0.0.1", 0)
+                await site.start()
+                self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+                yield self
+            finally:
+                self.thawed.set()
+                await runner.cleanup()
+
+    async def asked_for(self, request: str, *, times: int = 1) -> None:
+        """Wait until such a request has come so many times; see ``requests``."""
+        async with self._asked:
+            await self._asked.wait_for(lambda: self.requests[request] >= times)
+
+    async def cut_sockets(self) -> None:
+        """Close every WebSocket."""
+        for socket in list(self._sockets):
+            await socket.close()
+
+    async def send_to_sockets(self, frame: str | bytes) -> None:
+        """Send a frame of the test's own to every WebSocket."""
+        for socket in self._sockets:
+            if isinstance(frame, str):
+                await socket.send_str(frame)
+            else:
+                await socket.send_bytes(frame)
+
+    async def _note(self, request: str) -> None:
+        async with self._asked:
+            self.requests[request] += 1
+            self._asked.notify_all()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        await self._note(f"{request.method} /{request.path.split('/')[1]}")
+        await self.thawed.wait()
+        body = await request.read()
+        is_prompt = (request.method, request.path) == ("POST", "/prompt")
+        if self.files_are_gone and request.path == "/view":
+            return web.Response(status=404)
+        if is_prompt and self.lost_requests:
+            self.lost_requests -= 1
+            return _cut(request)
+        if is_prompt and self.drops_prompt_ids:
+            prompt: dict[str, Any] = json.loads(body)
+            del prompt["prompt_id"]
+            body = json.dumps(prompt).encode()
+        async with self._http.request(
+            request.method, self._upstream + request.path_qs, data=body
+        ) as response:
+            answer = await response.read()
+            status, content_type = response.status, response.content_type
+        if is_prompt and self.misleading_500s:
+            self.misleading_500s -= 1
+            return web.Response(status=500, text="500 Internal Server Error")
+        if self.version is not None and request.path == "/system_stats":
+            stats = json.loads(answer)
+            stats["system"]["comfyui_version"] = self.version
+            answer = json.dumps(stats).encode()
+        return web.Response(status=status, body=answer, content_type=content_type)
+
+    async def _bridge(self, request: web.Request) -> web.StreamResponse:
+        self.client_ids.append(request.query["clientId"])
+        await self._note("GET /ws")
+        await self.thawed.wait()
+        async with self._http.ws_connect(
+            self._upstream + request.path_qs, max_msg_size=0
+        ) as upstream:
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            self._sockets.append(socket)
+            try:
+                downwards = asyncio.create_task(self._pump(upstream, socket))
+                async for message in socket:
+                    await upstream.send_str(message.data)
+                downwards.cancel()
+            finally:
+                self._sockets.remove(socket)
+        return socket
+
+    async def _pump(
+        self, source: aiohttp.ClientWebSocketResponse, target: web.WebSocketResponse
+    ) -> None:
+        async for message in source:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                await target.send_bytes(message.data)
+            elif self.swallowed is None or self.swallowed not in message.data:
+                await target.send_str(message.data)
+        await target.close()
+
+
+def _cut(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()

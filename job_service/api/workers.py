@@ -291,7 +291,9 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                 reported_by="release",
                 retry=True,
                 charge=False,
-                delay=timedelta(),
+                # A ComfyUI that comes and goes must not have the job go round and round.
+                delay=None if request.reason == pb.RELEASE_REASON_BACKEND_GONE else timedelta(),
+                adopt_for=self._ttl if request.reason == pb.RELEASE_REASON_DRAINING else None,
             )
         )
         return pb.ReleaseJobResponse(status=self._announce_end(lease, ended))

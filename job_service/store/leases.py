@@ -75,7 +75,9 @@ WITH report AS MATERIALIZED (
 ), job AS (
     UPDATE generation_jobs AS job SET
         progress = held.progress || jsonb_build_object('attempt', job.attempt),
-        started_at = coalesce(job.started_at, now() - held.running_for),
+        started_at = coalesce(
+            job.started_at, greatest(job.created_at, now() - held.running_for)
+        ),
         comfyui_prompt_id = coalesce(held.prompt_id, job.comfyui_prompt_id)
     FROM held WHERE job.id = held.id
     RETURNING job.id AS job_id, job.attempt, job.cancel_requested_at IS NOT NULL AS cancel,
@@ -117,7 +119,9 @@ WITH report AS MATERIALIZED (
     UPDATE generation_jobs AS job SET
         status = 'completed',
         completed_at = now(),
-        started_at = coalesce(job.started_at, now() - held.running_for),
+        started_at = coalesce(
+            job.started_at, greatest(job.created_at, now() - held.running_for)
+        ),
         comfyui_prompt_id = coalesce(nullif(held.prompt_id, ''), job.comfyui_prompt_id),
         lease_token = NULL,
         lease_expires_at = NULL,
@@ -189,7 +193,9 @@ WITH ending AS MATERIALIZED (
         END,
         dispatchable = decided.status = 'pending' AND decided.pause <= interval '0',
         adopt_until = CASE
+            -- who gives back a prompt that does not run yet has taken it out of ComfyUI's queue
             WHEN decided.status = 'pending' AND decided.pause <= interval '0'
+                AND (decided.outcome <> 'released' OR job.started_at IS NOT NULL)
             THEN now() + decided.adopt_for
         END,
         attempts_charged = job.attempts_charged + CAST(decided.charged AS integer),

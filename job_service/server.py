@@ -43,6 +43,7 @@ from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
 from job_service.store.admission import AdmissionStore, UserCaps
 from job_service.store.artifacts import ArtifactTable
+from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows
 from job_service.store.jobs import JobStore
@@ -103,7 +104,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     artifacts = ArtifactTable(database)
     route_keys = RouteKeys(database)
     caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
-    jobs = JobStore(database, route_keys, caps)
+    jobs = JobStore(database, caps)
     leases = LeaseStore(database, ttl)
     workers = WorkerStore(database)
     pauses = PauseStore(database)
@@ -139,6 +140,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     )
     generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
         GenerationJobServicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+            creation=JobCreation(database, route_keys, caps),
             jobs=jobs,
             artifacts=artifacts,
             objects=objects,

@@ -24,8 +24,9 @@ from job_service.jobs.limits import Limits
 from job_service.jobs.principal import Principal, Role
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, STATUS_FROM_WIRE
-from job_service.jobs.validation import new_job
+from job_service.jobs.validation import new_job, new_jobs
 from job_service.store.artifacts import ArtifactTable
+from job_service.store.creation import JobCreation
 from job_service.store.jobs import JobListing, JobStore
 from job_service.store.tables import JobRow
 
@@ -38,6 +39,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
     def __init__(
         self,
         *,
+        creation: JobCreation,
         jobs: JobStore,
         artifacts: ArtifactTable,
         objects: ObjectStoreOfArtifacts,
@@ -49,6 +51,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         bounds: Limits,
         keep_alive: float,
     ) -> None:
+        self._creation = creation
         self._jobs = jobs
         self._artifacts = artifacts
         self._objects = objects
@@ -64,10 +67,27 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         caller = _client()
-        row, new = await self._jobs.create(new_job(request, caller, self._bounds))
-        if new:
-            self._hub.publish(pending_topic(row))
-        return pb.CreateJobResponse(job=await self._presenter.full(row))
+        created = await self._creation.create(new_job(request, caller, self._bounds))
+        if created.is_new:
+            self._hub.publish(pending_topic(created.job))
+        return pb.CreateJobResponse(job=await self._presenter.full(created.job))
+
+    async def BatchCreateJobs(
+        self, request: pb.BatchCreateJobsRequest, context: Context
+    ) -> pb.BatchCreateJobsResponse:
+        caller = _client()
+        created = await self._creation.create_all(new_jobs(request, caller, self._bounds))
+        self._hub.publish(*{pending_topic(one.job) for one in created if one.is_new})
+        response = pb.BatchCreateJobsResponse()
+        size = 0
+        for message in await self._presenter.all_full([one.job for one in created]):
+            size += message.ByteSize() + 8
+            response.jobs.append(
+                message
+                if size <= limits.MAX_REPLY_BYTES
+                else job_pb2.GenerationJob(id=message.id, status=message.status)
+            )
+        return response
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         caller = _client()

@@ -14,6 +14,7 @@ from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import Principal
+from job_service.jobs.refusals import RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs
 from job_service.jobs.states import TYPE_FROM_WIRE
 
@@ -125,6 +126,31 @@ def new_job(
     )
     checks.raise_if_wrong()
     return new
+
+
+def new_jobs(
+    request: generation_job_service_pb2.BatchCreateJobsRequest,
+    principal: Principal,
+    bounds: Limits,
+) -> list[NewJob]:
+    """Check every request of a batch.
+
+    Raises RefusedError with INVALID_FIELDS, naming every violation of every request.
+    """
+    if not 1 <= len(request.requests) <= limits.MAX_BATCH_CREATE:
+        checks = FieldChecks()
+        checks.wrong("requests", f"must have 1 to {limits.MAX_BATCH_CREATE:,} entries")
+        checks.raise_if_wrong()
+    jobs: list[NewJob] = []
+    violations: list[Violation] = []
+    for n, one in enumerate(request.requests):
+        try:
+            jobs.append(new_job(one, principal, bounds, path=f"requests[{n}]."))
+        except RefusedError as error:
+            violations += error.violations
+    if violations:
+        raise invalid_fields(violations)
+    return jobs
 
 
 def owner(checks: FieldChecks, path: str, user_id: str, principal: Principal) -> UUID:

@@ -27,7 +27,7 @@ FROM offer CROSS JOIN LATERAL (
     SELECT id, priority, virtual_start, route_key FROM generation_jobs
     WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
         AND (adopt_until IS NULL OR adopt_until <= now())
-        AND (expires_at IS NULL OR expires_at > now())
+        AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
         AND id <> ALL(CAST(:without AS bigint[]))
     ORDER BY priority DESC, virtual_start, id
     LIMIT offer.wanted
@@ -35,7 +35,7 @@ FROM offer CROSS JOIN LATERAL (
 UNION ALL (
     SELECT id, priority, virtual_start, route_key, backend, NULL, NULL FROM generation_jobs
     WHERE status = 'pending' AND dispatchable AND adopt_until > now() AND backend = ANY(:backends)
-        AND (expires_at IS NULL OR expires_at > now())
+        AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
         AND id <> ALL(CAST(:without AS bigint[]))
     ORDER BY priority DESC, virtual_start, id
     LIMIT :most

@@ -35,7 +35,7 @@ RETURNING job.id
 _EXPIRE: Final = statement("""
 WITH late AS MATERIALIZED (
     SELECT id FROM generation_jobs
-    WHERE status = 'pending' AND expires_at <= now()
+    WHERE status = 'pending' AND expires_at <= now() AND started_at IS NULL
     ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE generation_jobs AS job SET
@@ -53,7 +53,8 @@ SELECT
         WHERE status = 'pending' AND NOT dispatchable AND not_before <= now()
     ) AS due,
     EXISTS (
-        SELECT FROM generation_jobs WHERE status = 'pending' AND expires_at <= now()
+        SELECT FROM generation_jobs
+        WHERE status = 'pending' AND expires_at <= now() AND started_at IS NULL
     ) AS late,
     (
         SELECT jsonb_agg(jsonb_build_array(id, lease_token, worker, lease_expired))
@@ -71,7 +72,7 @@ SELECT
         (SELECT min(not_before) FROM generation_jobs
             WHERE status = 'pending' AND NOT dispatchable AND not_before > now()),
         (SELECT min(expires_at) FROM generation_jobs
-            WHERE status = 'pending' AND expires_at > now())
+            WHERE status = 'pending' AND expires_at > now() AND started_at IS NULL)
     ) - now() AS next_due_in
 """)
 

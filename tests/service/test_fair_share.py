@@ -13,7 +13,7 @@ from job_service.jobs.validation import new_job
 from job_service.store.admission import UserCaps
 from job_service.store.database import Database
 from job_service.store.fair_share import TURN
-from job_service.store.jobs import JobStore
+from job_service.store.creation import JobCreation
 from job_service.store.route_keys import RouteKeys
 from tests.jobs_protocol import ProtocolClient, a_job
 from tests.service_fixture import Sql
@@ -144,9 +144,9 @@ async def test_sixteen_connections_that_insert_at_once_give_every_job_its_own_ta
 ) -> None:
     """Sixteen replicas, so to speak: nothing joins their statements."""
     databases = [Database(database_url, pool_size=1) for _ in range(16)]
-    stores = [JobStore(database, RouteKeys(database), UserCaps()) for database in databases]
+    stores = [JobCreation(database, RouteKeys(database), UserCaps()) for database in databases]
 
-    async def insert(store: JobStore) -> None:
+    async def insert(store: JobCreation) -> None:
         for turn in range(25):
             # Both users in both orders, so that statements could deadlock if they were careless.
             users = (ANNA, BORIS) if turn % 2 else (BORIS, ANNA)

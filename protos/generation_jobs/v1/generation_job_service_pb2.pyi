@@ -189,7 +189,9 @@ class BatchCreateJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.GenerationJob]:
-        """The jobs as stored, in the order of the requests."""
+        """The jobs as stored, in the order of the requests. Beyond 3 MiB, those that are left hold only
+        `id` and `status`: read them with GetJob.
+        """
 
     def __init__(
         self,

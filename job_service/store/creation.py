@@ -1,0 +1,219 @@
+"""Statements that store new jobs."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Row
+from sqlalchemy.sql import Executable
+
+from job_service.jobs.new_job import NewJob
+from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.store.admission import UserCaps
+from job_service.store.database import Database, as_json, statement
+from job_service.store.fair_share import tagging
+from job_service.store.joined import Joined
+from job_service.store.route_keys import RouteKeys
+from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
+
+_TAGGING_FRESH: Final = tagging(
+    "SELECT id, user_id, priority FROM fresh WHERE not_before IS NULL AND NOT capped"
+)
+
+# One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
+# read by a second statement, because one statement cannot see a concurrent winner.
+#
+# `fresh` draws the ids before the insert, so that answers find their requests again. Jobs that are
+# due get their fair share tags, `tagged`: see `job_service.store.fair_share`. Rows are inserted in
+# the order of their request ids, so that statements with the same ones do not deadlock.
+_CREATE: Final = statement(f"""
+WITH new AS MATERIALIZED (
+    SELECT r.*, CASE WHEN r.scheduled_at > now() THEN r.scheduled_at END AS not_before,
+        coalesce(share.max_running, CAST(:max_running AS integer)) IS NOT NULL AS capped,
+        coalesce(share.max_pending, CAST(:max_pending AS integer)) AS max_pending
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+        n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
+        checkpoint_model text, lora_models jsonb, width integer, height integer,
+        batch_size integer, seed bigint, params jsonb, workflow text, template_name text,
+        template_version integer, template_arguments jsonb, inputs jsonb, labels jsonb,
+        backend_label text, content_id bigint, priority smallint, scheduled_at timestamptz,
+        expires_at timestamptz, max_attempts smallint, attempt_timeout interval, request_id text,
+        request_hash text, route_key integer
+    )
+    LEFT JOIN user_shares AS share USING (user_id)
+    WHERE r.request_id IS NULL OR NOT EXISTS (
+        SELECT FROM generation_jobs AS earlier
+        WHERE earlier.user_id = r.user_id AND earlier.request_id = r.request_id
+    )
+), pending AS MATERIALIZED (
+    -- counted no further than the limit
+    SELECT limited.user_id, (
+        SELECT count(*) FROM (
+            SELECT FROM generation_jobs AS job
+            WHERE job.user_id = limited.user_id AND job.status = 'pending'
+            LIMIT limited.max_pending
+        ) AS counted
+    ) AS waiting
+    FROM (SELECT DISTINCT user_id, max_pending FROM new WHERE max_pending IS NOT NULL) AS limited
+), admitted AS MATERIALIZED (
+    SELECT new.*, new.max_pending IS NULL OR coalesce(pending.waiting, 0)
+        + row_number() OVER (PARTITION BY new.user_id ORDER BY n) <= new.max_pending AS admitted
+    FROM new LEFT JOIN pending USING (user_id)
+), fresh AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence('generation_jobs', 'id')) AS id, admitted.*
+    FROM admitted WHERE admitted ORDER BY n
+), {_TAGGING_FRESH}, job AS (
+    INSERT INTO generation_jobs (
+        id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
+        height, batch_size, seed, params, workflow, template_name, template_version,
+        template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
+        expires_at, max_attempts, attempt_timeout, request_id, request_hash, route_key,
+        not_before, dispatchable, virtual_start
+    )
+    SELECT
+        id, user_id, job_type, prompt, negative_prompt, checkpoint_model, lora_models, width,
+        height, batch_size, seed, params, workflow, template_name, template_version,
+        template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
+        expires_at, max_attempts, attempt_timeout, request_id, decode(request_hash, 'hex'),
+        route_key, not_before, tagged.id IS NOT NULL, tagged.virtual_start
+    FROM fresh LEFT JOIN tagged USING (id)
+    ORDER BY user_id, request_id, id
+    ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING *
+)
+SELECT admitted.n, admitted.admitted, admitted.max_pending, {JOB_COLUMNS_SQL}
+FROM admitted LEFT JOIN fresh USING (n) LEFT JOIN job ON job.id = fresh.id
+""")
+
+_BY_REQUEST: Final = statement(f"""
+SELECT wanted.n, {JOB_COLUMNS_SQL}
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS wanted (n integer, user_id uuid, request_id text)
+JOIN generation_jobs AS job USING (user_id, request_id)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A stored job; ``is_new`` unless its request_id had stored it before."""
+
+    job: JobRow
+    is_new: bool
+
+
+Fetch: TypeAlias = Callable[[Executable, Mapping[str, Any]], Awaitable[Sequence[Row[Any]]]]
+
+
+class JobCreation:
+    """Stores jobs. Calls that arrive together share one statement.
+
+    Statements that run at the same time may together go beyond ``caps.max_pending`` by their own
+    jobs.
+    """
+
+    def __init__(self, database: Database, route_keys: RouteKeys, caps: UserCaps) -> None:
+        self._database = database
+        self._route_keys = route_keys
+        self._caps = caps
+        self._joined = Joined(self._create_joined)
+
+    async def create(self, job: NewJob) -> Created:
+        """Store a job, or find the one its request_id already stored.
+
+        Raises RefusedError: REQUEST_ID_REUSED, QUOTA_EXCEEDED, DATABASE_UNAVAILABLE.
+        """
+        return await self._joined(job)
+
+    async def create_all(self, jobs: Sequence[NewJob]) -> list[Created]:
+        """Store all of these jobs or, when one is refused, none; in their order.
+
+        Raises RefusedError as ``create`` does, naming the first that was refused.
+        """
+        keys = await self._route_keys.of([job.needs for job in jobs])
+        async with self._database.transaction() as connection:
+
+            async def fetch(query: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+                return (await connection.execute(query, parameters)).all()
+
+            created = []
+            for n, answer in enumerate(await self._store(fetch, jobs, keys)):
+                if isinstance(answer, RefusedError):
+                    answer.message = f"requests[{n}]: {answer.message}"
+                    raise answer
+                created.append(answer)
+            return created
+
+    async def _create_joined(self, jobs: Sequence[NewJob]) -> Sequence[Created | RefusedError]:
+        keys = await self._route_keys.of([job.needs for job in jobs])
+        return await self._store(self._database.rows, jobs, keys)
+
+    async def _store(
+        self, fetch: Fetch, jobs: Sequence[NewJob], keys: Sequence[int]
+    ) -> list[Created | RefusedError]:
+        first: dict[tuple[UUID, str], int] = {}
+        same_as = [
+            first.setdefault((job.user_id, job.request_id), n) if job.request_id else n
+            for n, job in enumerate(jobs)
+        ]
+        fresh = [n for n, original in enumerate(same_as) if n == original]
+        answers = await fetch(
+            _CREATE,
+            {
+                "rows": as_json([_columns(n, jobs[n], keys[n]) for n in fresh]),
+                "max_pending": self._caps.max_pending,
+                "max_running": self._caps.max_running,
+            },
+        )
+        refused = {
+            row.n: _over_quota(jobs[row.n], row.max_pending) for row in answers if not row.admitted
+        }
+        stored = {row.n: JobRow.of(row) for row in answers if row.id is not None}
+        created = set(stored)
+        conflicts = [
+            {"n": n, "user_id": jobs[n].user_id, "request_id": jobs[n].request_id}
+            for n in fresh
+            if n not in stored and n not in refused
+        ]
+        if conflicts:
+            found = await fetch(_BY_REQUEST, {"rows": as_json(conflicts)})
+            stored |= {row.n: JobRow.of(row) for row in found}
+        return [
+            refused.get(same_as[n]) or _answer(job, stored.get(same_as[n]), is_new=n in created)
+            for n, job in enumerate(jobs)
+        ]
+
+
+def _answer(job: NewJob, row: JobRow | None, *, is_new: bool) -> Created | RefusedError:
+    if row is None:
+        # The job that held the request_id was deleted between the two statements.
+        return RefusedError(
+            Refusal.DATABASE_UNAVAILABLE, "the job of this request_id was just deleted; try again"
+        )
+    if job.request_hash != row.request_hash:
+        return RefusedError(
+            Refusal.REQUEST_ID_REUSED,
+            f"request_id {job.request_id!r} was used for a different job",
+            metadata={"job_id": str(row.id)},
+        )
+    return Created(row, is_new)
+
+
+def _over_quota(job: NewJob, max_pending: int) -> RefusedError:
+    return RefusedError(
+        Refusal.QUOTA_EXCEEDED,
+        f"user {job.user_id} already has {max_pending:,} jobs pending; wait until some are done",
+        metadata={"user_id": str(job.user_id), "max_pending": str(max_pending)},
+        retry_delay=timedelta(seconds=30),
+        quota=f"user:{job.user_id}/pending_jobs",
+    )
+
+
+def _columns(n: int, job: NewJob, route_key: int) -> dict[str, Any]:
+    columns = asdict(job)
+    del columns["needs"]
+    columns["n"] = n
+    columns["route_key"] = route_key
+    columns["request_hash"] = job.request_hash.hex() if job.request_hash else None
+    columns["attempt_timeout"] = f"{job.attempt_timeout.total_seconds()} seconds"
+    return columns

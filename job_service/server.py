@@ -48,6 +48,7 @@ from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
+from job_service.store.listing import ListingStore
 from job_service.store.pauses import PauseStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
@@ -142,6 +143,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         GenerationJobServicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
             creation=JobCreation(database, route_keys, caps),
             jobs=jobs,
+            listing=ListingStore(database),
             artifacts=artifacts,
             objects=objects,
             presenter=presenter,

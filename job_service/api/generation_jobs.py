@@ -11,6 +11,7 @@ from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 from job_service.api import page_token
 from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message
+from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
@@ -23,11 +24,12 @@ from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
 from job_service.jobs.principal import Principal, Role
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.jobs.states import FINAL, STATUS_FROM_WIRE
+from job_service.jobs.states import FINAL
 from job_service.jobs.validation import new_job, new_jobs
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
-from job_service.store.jobs import JobListing, JobStore
+from job_service.store.jobs import JobStore
+from job_service.store.listing import JobListing, ListingStore, Order
 from job_service.store.tables import JobRow
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -41,6 +43,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         *,
         creation: JobCreation,
         jobs: JobStore,
+        listing: ListingStore,
         artifacts: ArtifactTable,
         objects: ObjectStoreOfArtifacts,
         presenter: JobPresenter,
@@ -53,6 +56,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
     ) -> None:
         self._creation = creation
         self._jobs = jobs
+        self._listing = listing
         self._artifacts = artifacts
         self._objects = objects
         self._presenter = presenter
@@ -105,9 +109,11 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         checks = FieldChecks()
         listing, digest = _listing(checks, request, caller)
         checks.raise_if_wrong()
-        rows = await self._jobs.list_jobs(listing)
+        rows = await self._listing.page(listing)
         page, more = rows[: listing.limit - 1], len(rows) == listing.limit
         response = pb.ListJobsResponse()
+        if request.include_total:
+            response.total = await self._listing.count(listing.conditions)
         size = 0
         messages = (
             await self._presenter.all_full(page)
@@ -122,7 +128,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
             response.jobs.append(message)
         if more:
             last = page[len(response.jobs) - 1]
-            response.next_page_token = page_token.encode(digest, (last.created_at, last.id))
+            response.next_page_token = page_token.encode(digest, listing.order.place_of(last))
         return response
 
     async def CancelJob(
@@ -242,41 +248,13 @@ def _listing(
     checks: FieldChecks, request: pb.ListJobsRequest, caller: Principal
 ) -> tuple[JobListing, bytes]:
     """What to ask the table, one row more than the page, and the digest for page tokens."""
-    filters = request.filter
-    user_id = caller.visible_user
-    if filters.user_id:
-        named = checks.uuid("filter.user_id", filters.user_id)
-        if named is not None and user_id not in (None, named):
-            checks.wrong("filter.user_id", "only a gateway or an admin may name another user")
-        user_id = named
-    if len(filters.statuses) > limits.MAX_CHOICES:
-        checks.wrong("filter.statuses", f"must have at most {limits.MAX_CHOICES} entries")
-    statuses = [
-        checks.enum(f"filter.statuses[{index}]", status, STATUS_FROM_WIRE)
-        for index, status in enumerate(filters.statuses[: limits.MAX_CHOICES])
-    ]
-    for name in (
-        "job_types", "checkpoint_model", "labels", "created_after", "created_before",
-        "completed_after", "completed_before", "search", "backends", "legacy_request_id", "ids",
-    ):  # fmt: skip
-        if _is_set(filters, name):
-            checks.wrong(f"filter.{name}", "this version does not filter by it")
-    if request.order_by not in (pb.JOB_ORDER_UNSPECIFIED, pb.JOB_ORDER_CREATED_DESC):
-        checks.wrong("order_by", "this version orders by creation, newest first")
-    if request.include_total:
-        checks.wrong("include_total", "this version does not count")
+    wanted = conditions(checks, request.filter, caller)
+    order = ORDERS.get(request.order_by)
+    if order is None:
+        checks.wrong("order_by", f"has the unknown value {request.order_by}")
     _view(checks, request.view)
     page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
-    digest = page_token.digest(filters, request.order_by, str(caller.visible_user))
+    digest = page_token.digest(request.filter, request.order_by, str(caller.visible_user))
     after = page_token.decode(checks, "page_token", request.page_token, digest)
-    listing = JobListing(
-        user_id=user_id,
-        statuses=[status for status in statuses if status],
-        limit=(page_size or limits.DEFAULT_PAGE) + 1,
-        after=after,
-    )
-    return listing, digest
-
-
-def _is_set(filters: job_pb2.JobFilter, name: str) -> bool:
-    return any(field.name == name for field, _ in filters.ListFields())
+    limit = (page_size or limits.DEFAULT_PAGE) + 1
+    return JobListing(wanted, limit, order or Order.CREATED_DESC, after), digest

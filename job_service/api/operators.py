@@ -11,7 +11,7 @@ from job_service.api.caller import require_role
 from job_service.api.encode import attempt_message, duration, timestamp
 from job_service.api.presenter import JobPresenter
 from job_service.events.announcements import pending_topic
-from job_service.events.hub import Hub, JobChanged, JobEnded, WorkAvailable, WorkerConcerned
+from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
 from job_service.jobs.error_policy import error_of
@@ -68,7 +68,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         self, request: pb.GetWorkerRequest, context: Context
     ) -> pb.GetWorkerResponse:
         require_role()
-        return pb.GetWorkerResponse(worker=await self._worker(request.name))
+        return pb.GetWorkerResponse(worker=await self._worker(_worker_name(request.name)))
 
     async def DrainWorker(
         self, request: pb.DrainWorkerRequest, context: Context
@@ -119,17 +119,18 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         require_role()
         job_id = _job_id(request.job_id)
         row = await self._jobs.require(job_id, None)
-        if row.status == "running":
-            row = await self._take_away(row)
-        elif row.status in ("failed", "cancelled"):
+        if row.status in ("failed", "cancelled"):
             row = await self._jobs.retry(job_id, None)
         else:
-            raise RefusedError(
-                Refusal.WRONG_STATE,
-                f"job {job_id} is {row.status}: only a running, failed or cancelled job can be"
-                " requeued",
-                metadata={"status": row.status},
-            )
+            taken = row.status == "running" and await self._take_away(row)
+            row = await self._jobs.require(job_id, None)
+            if not taken:
+                raise RefusedError(
+                    Refusal.WRONG_STATE,
+                    f"job {job_id} is {row.status}: only a running, failed or cancelled job can be"
+                    " requeued",
+                    metadata={"status": row.status},
+                )
         self._hub.publish(JobChanged(job_id), pending_topic(row))
         return pb.RequeueJobResponse(job=await self._presenter.full(row))
 
@@ -176,50 +177,61 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         return _worker(rows[0])
 
     async def _set_drain(self, name: str, *, drain: bool) -> pb.Worker:
-        worker_id = await self._rows.set_drain(name, drain=drain)
+        worker_id = await self._rows.set_drain(_worker_name(name), drain=drain)
         if worker_id is None:
             raise RefusedError(Refusal.WORKER_NOT_FOUND, f"there is no worker {name!r}")
-        self._fleet.drain_changed(worker_id)
-        self._hub.publish(WorkAvailable())
+        self._fleet.drain_changed(worker_id, drain=drain)
         return await self._worker(name)
 
-    async def _take_away(self, row: JobRow) -> JobRow:
-        """End the lease of a running job, uncharged."""
+    async def _take_away(self, row: JobRow) -> bool:
+        """End the lease of a running job, uncharged; False: it had ended before."""
         lease = await self._jobs.lease_of(row.id)
-        if lease is not None:
-            await self._leases.end(
-                Ending(
-                    lease=lease,
-                    outcome="released",
-                    reported_by=None,
-                    retry=True,
-                    charge=False,
-                    delay=timedelta(),
-                )
+        if lease is None:
+            return False
+        ended = await self._leases.end(
+            Ending(
+                lease=lease,
+                outcome="released",
+                reported_by=None,
+                retry=True,
+                charge=False,
+                delay=timedelta(),
             )
+        )
+        if ended.changed:
             self._announce_loss(row)
-        return await self._jobs.require(row.id, None)
+        return ended.changed
 
     def _announce_loss(self, before: JobRow) -> None:
         """Tell watchers, and the worker that has lost its lease."""
         self._board.forget(before.id)
-        self._hub.publish(JobChanged(before.id), JobEnded())
+        self._hub.publish(JobChanged(before.id), JobEnded(), UpkeepDue())
         if before.worker_id is not None:
             self._hub.publish(WorkerConcerned(before.worker_id))
 
     async def _circumstances(self, row: JobRow) -> Circumstances:
-        needs = await self._fleet.needs_of(row.route_key)
-        workers = await self._rows.workers(include_gone=False)
-        worker = next((one for one in workers if row.id in one.job_ids), None)
-        pending = row.status == "pending"
+        needs = await self._fleet.needs_of(row.route_key) if row.status == "pending" else None
         return Circumstances(
             pending_reason=await self._presenter.pending_reason(row),
-            jobs_ahead=await self._jobs.jobs_ahead(row.id) if pending and row.dispatchable else 0,
-            able_workers=await self._fleet.able_workers(needs) if pending and needs else [],
-            missing=await self._fleet.missing(needs) if pending and needs else [],
-            last_beat_at=worker.last_beat_at if worker else None,
+            jobs_ahead=await self._jobs.jobs_ahead(row.id) if row.dispatchable else 0,
+            able_workers=await self._fleet.able_workers(needs) if needs else [],
+            missing=await self._fleet.missing(needs) if needs else [],
+            last_beat_at=await self._last_beat(row) if row.status == "running" else None,
             next_change=await self._jobs.next_change(row.id),
         )
+
+    async def _last_beat(self, row: JobRow) -> datetime | None:
+        """When the worker of a running job was last heard of, however long ago."""
+        name = (row.backend or "").partition("/")[0]
+        processes = await self._rows.workers(include_gone=True, name=name)
+        return next((one.last_beat_at for one in processes if row.id in one.job_ids), None)
+
+
+def _worker_name(name: str) -> str:
+    checks = FieldChecks()
+    checks.text("name", name, shortest=1, longest=limits.MAX_WORD)
+    checks.raise_if_wrong()
+    return name
 
 
 def _job_id(job_id: int) -> int:
@@ -246,7 +258,7 @@ def _named(checks: FieldChecks, field: str, value: str, longest: int) -> str:
 
 
 def _worker(row: WorkerRow) -> pb.Worker:
-    servers = row.servers or {}
+    servers, loaded = row.servers or {}, row.loaded or {}
     return pb.Worker(
         name=row.name,
         instance_id=str(row.instance_id),
@@ -261,7 +273,7 @@ def _worker(row: WorkerRow) -> pb.Worker:
             pb.WorkerBackend(
                 name=backend["name"],
                 slots=backend.get("slots", 0),
-                loaded_checkpoint=backend.get("loaded_checkpoint", ""),
+                loaded_checkpoint=loaded.get(f"{row.name}/{backend['name']}") or "",
                 comfyui_version=servers.get(backend["name"], {}).get("comfyui_version") or "",
                 device=servers.get(backend["name"], {}).get("device") or "",
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from generation_jobs.v1 import job_pb2
 
@@ -67,7 +68,7 @@ class JobPresenter:
             return job_pb2.PENDING_REASON_NO_WORKER_OFFERS
         if self._fleet.is_paused(needs):
             return job_pb2.PENDING_REASON_PAUSED
-        if row.adopt_until is not None:
+        if row.adopt_until is not None and row.adopt_until > datetime.now(UTC):
             return job_pb2.PENDING_REASON_ADOPTION
         return job_pb2.PENDING_REASON_QUEUED
 

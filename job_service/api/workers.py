@@ -135,8 +135,10 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             request.request_id,
         )
         granted = await self._dispatcher.lease(call, wait)
-        if not granted:  # perhaps because a newer process has taken over meanwhile
+        if not granted:  # perhaps because a newer process has taken over meanwhile, or of a drain
             self._fleet.refuse_superseded(member)
+            if member.registration.drain_requested:
+                response.directives.append(pb.WORKER_DIRECTIVE_DRAIN)
         # The lease began when it was given; the worker counts from when it asked.
         ttl = self._ttl + timedelta(seconds=time.monotonic() - called_at)
         size = 0

@@ -46,8 +46,8 @@ class Dispatcher:
     async def lease(self, call: LeaseCall, wait: timedelta) -> Sequence[Granted]:
         """Up to ``call.max_jobs`` leases as soon as there is work; none after ``wait``.
 
-        None at once, too, when the worker is superseded. The queue is looked at least once. Raises
-        RefusedError: DATABASE_UNAVAILABLE.
+        None at once, too, when the worker is superseded or drained. Otherwise the queue is looked
+        at at least once. Raises RefusedError: DATABASE_UNAVAILABLE.
         """
         if self._hub.stopping:
             return []
@@ -101,7 +101,7 @@ class Dispatcher:
     async def _serve(self) -> bool:
         """Go one round; whether another may find more."""
         await self._learn()
-        self._answer_superseded()
+        self._answer_dismissed()
         waiters = list(self._waiting.values())
         for waiter in waiters:
             waiter.in_round = True
@@ -132,9 +132,12 @@ class Dispatcher:
             self._learned_at = now
             await self._fleet.learn()
 
-    def _answer_superseded(self) -> None:
+    def _answer_dismissed(self) -> None:
+        """Answer workers that get no more jobs: superseded, or drained by an operator."""
         for waiter in list(self._waiting.values()):
-            if waiter.call.member.registration.superseded and not waiter.answer.done():
+            registration = waiter.call.member.registration
+            dismissed = registration.superseded or registration.drain_requested
+            if dismissed and not waiter.answer.done():
                 waiter.answer.set_result([])
                 waiter.round_over.set()
                 del self._waiting[waiter.call]

@@ -38,29 +38,23 @@ def explain(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
             f" {row.max_attempts} charged."
         )
     if row.error and row.status in ("pending", "failed"):
-        sentences.append(f"Last error: {row.error.get('code')}: {row.error.get('message')}")
+        code = str(row.error.get("code")).removeprefix("ERROR_CODE_")
+        sentences.append(f"Last error: {code}: {row.error.get('message')}")
     if row.cancel_requested_at is not None and row.status == "running":
         sentences.append("A cancel was asked for; the worker has been told.")
+    if row.status == "pending" and row.expires_at is not None and row.started_at is None:
+        sentences.append(f"It fails unless it starts within {_span(row.expires_at - now)}.")
     return " ".join(sentences)
 
 
 def _state(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
     match row.status:
         case "pending":
-            return _pending(circumstances)
+            return _pending(row, circumstances, now)
         case "running":
-            beat = circumstances.last_beat_at
-            heard = f", last heard of {_span(now - beat)} ago" if beat else ", not heard of lately"
-            rescue = circumstances.next_change
-            until = f" It keeps the job for {_span(rescue)} if it stays silent." if rescue else ""
-            started = "executes" if row.started_at else "has queued"
-            worker = (row.backend or "").partition("/")[0]
-            return (
-                f"Worker {worker}{heard}, {started} it on {row.backend} as prompt"
-                f" {row.comfyui_prompt_id or '(not submitted yet)'}.{until}"
-            )
+            return _running(row, circumstances, now)
         case "completed":
-            return f"Completed on {row.backend}."
+            return f"Completed on {row.backend}." if row.backend else "Completed."
         case "failed":
             return "Failed; RetryJob runs it again."
         case _:
@@ -68,9 +62,28 @@ def _state(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
             return f"Cancelled{reason}."
 
 
-def _pending(circumstances: Circumstances) -> str:
-    wait = circumstances.next_change
-    due = f" in {_span(wait)}" if wait else ""
+def _running(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
+    worker = (row.backend or "").partition("/")[0]
+    beat = circumstances.last_beat_at
+    heard = f"last heard of {_span(now - beat)} ago" if beat else "not heard of"
+    prompt = f" as prompt {row.comfyui_prompt_id}" if row.comfyui_prompt_id else ""
+    if row.started_at:
+        doing = f"executes it on {row.backend}{prompt}"
+    elif prompt:
+        doing = f"has queued it on {row.backend}{prompt}"
+    else:
+        doing = f"has it for {row.backend} and has not reported a prompt yet"
+    sentence = f"Worker {worker}, {heard}, {doing}."
+    change = circumstances.next_change
+    if change is None:
+        return sentence
+    if row.started_at and row.started_at + row.attempt_timeout - now <= change:
+        return f"{sentence} The attempt times out in {_span(change)}."
+    return f"{sentence} It keeps the job for {_span(change)} if it stays silent."
+
+
+def _pending(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
+    due = f" in {_span(row.not_before - now)}" if row.not_before else ""
     ahead = _count(circumstances.jobs_ahead, "job")
     able = ", ".join(circumstances.able_workers) or "none"
     sentences = {
@@ -79,7 +92,7 @@ def _pending(circumstances: Circumstances) -> str:
             f"It pauses after a failed attempt and becomes due again{due}."
         ),
         job_pb2.PENDING_REASON_NO_WORKER_OFFERS: (
-            f"No connected worker can run it; missing: {', '.join(circumstances.missing)}."
+            f"No worker that takes jobs can run it; missing: {', '.join(circumstances.missing)}."
         ),
         job_pb2.PENDING_REASON_PAUSED: (
             "An operator has paused dispatch for its backend or checkpoint."

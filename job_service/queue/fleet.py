@@ -214,12 +214,14 @@ class Fleet:
         self._pauses = await self._pause_store.all()
         self._hub.publish(WorkAvailable())
 
-    def drain_changed(self, worker_id: int) -> None:
-        """Have a worker told that an operator has drained or resumed it."""
+    def drain_changed(self, worker_id: int, *, drain: bool) -> None:
+        """Have a worker told that an operator has drained or resumed it, by all calls it holds."""
         for member in self._members.values():
             if member.id == worker_id:
+                member.registration = replace(member.registration, drain_requested=drain)
                 member.checked_at = float("-inf")
-        self._hub.publish(WorkerConcerned(worker_id))
+        self._offers_at = float("-inf")
+        self._hub.publish(WorkerConcerned(worker_id), WorkAvailable())
 
     async def missing(self, needs: Needs) -> list[str]:
         """What of ``needs`` no live worker offers, in words; of the worker that lacks least."""

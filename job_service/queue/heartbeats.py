@@ -63,7 +63,7 @@ class Heartbeats:
                 remaining = held_until - loop.time()
                 if (
                     not news <= told
-                    or not directives <= directives_told
+                    or directives != directives_told
                     or remaining <= 0
                     or self._hub.stopping
                     or not await subscription.take(remaining)

@@ -10,8 +10,27 @@ from sqlalchemy import Row
 
 from job_service.store.database import Database, statement
 
+#: Jobs, last ended first, among which the checkpoint that an idle ComfyUI was given is looked for.
+_RECENT: Final = 1000
+
 # The process that has each name; older ones only while they drain and still hold leases.
+#
+# `loaded` is found in what ComfyUIs run and what ended lately, so that leasing a job need not write
+# it down: a bounded number of rows, however long the history.
 _LIST: Final = statement("""
+WITH given AS MATERIALIZED (
+    SELECT DISTINCT ON (backend) backend, checkpoint_model
+    FROM (
+        SELECT id, backend, checkpoint_model, leased_at FROM generation_jobs
+        WHERE status = 'running'
+        UNION ALL (
+            SELECT id, backend, checkpoint_model, leased_at FROM generation_jobs
+            WHERE completed_at IS NOT NULL ORDER BY completed_at DESC, id DESC LIMIT :recent
+        )
+    ) AS job
+    WHERE backend IS NOT NULL
+    ORDER BY backend, leased_at DESC, id DESC
+)
 SELECT worker.name, worker.instance_id, worker.epoch, worker.version, worker.last_beat_at,
     worker.last_beat_at > now() - :ttl AS live,
     worker.draining OR worker.drain_requested AS draining,
@@ -26,7 +45,11 @@ SELECT worker.name, worker.instance_id, worker.epoch, worker.version, worker.las
             'device', catalogue.content ->> 'device'
         ))
         FROM backend_catalogues AS catalogue WHERE catalogue.worker = worker.name
-    ) AS servers
+    ) AS servers,
+    (
+        SELECT jsonb_object_agg(given.backend, given.checkpoint_model)
+        FROM given WHERE starts_with(given.backend, worker.name || '/')
+    ) AS loaded
 FROM workers AS worker
 WHERE (CAST(:name AS text) IS NULL OR worker.name = :name)
     AND (:include_gone OR worker.last_beat_at > now() - :ttl)
@@ -49,7 +72,11 @@ RETURNING id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRow:
-    """A worker process. ``servers``: version and device of its ComfyUIs, by configured name."""
+    """A worker process.
+
+    ``servers``: version and device of its ComfyUIs, by configured name. ``loaded``: the checkpoint
+    each was given last, by "worker name/backend name".
+    """
 
     name: str
     instance_id: UUID
@@ -64,6 +91,7 @@ class WorkerRow:
     registered_at: datetime
     job_ids: Sequence[int]
     servers: dict[str, dict[str, str | None]] | None
+    loaded: dict[str, str | None] | None
 
 
 class FleetRows:
@@ -76,7 +104,8 @@ class FleetRows:
     async def workers(self, *, include_gone: bool, name: str | None = None) -> list[WorkerRow]:
         """Every worker heard of within a lease's lifetime, or ever; by name."""
         rows = await self._database.rows(
-            _LIST, {"ttl": self._ttl, "include_gone": include_gone, "name": name}
+            _LIST,
+            {"ttl": self._ttl, "include_gone": include_gone, "name": name, "recent": _RECENT},
         )
         return [_worker(row) for row in rows]
 

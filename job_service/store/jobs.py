@@ -1,14 +1,12 @@
 """Statements on jobs as clients see them: read, list, cancel, retry, delete."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from generation_jobs.v1 import job_error_pb2
 from psycopg import errors as pg
-from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from job_service.jobs.refusals import Refusal, RefusedError
@@ -16,7 +14,7 @@ from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.leases import LeaseKey, error_as_json
-from job_service.store.tables import JOB_COLUMNS_SQL, JOBS, JobRow
+from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 
 _GET: Final = statement(f"""
 SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job
@@ -45,23 +43,29 @@ WHERE id = :id
 RETURNING {JOB_COLUMNS_SQL}
 """)
 
-# As a new job: a fresh budget, a fresh place in the queue. The number of attempts goes on, because
-# prompt ids and object keys hang on it.
+_TAGGING_AGAIN: Final = tagging(
+    "SELECT id, user_id, priority FROM again WHERE not_before IS NULL AND NOT capped"
+)
+
+# As a new job: a fresh budget, a fresh place in the queue, not before it is due, and it may expire
+# again. The number of attempts goes on, because prompt ids and object keys hang on it.
 _RETRY: Final = statement(f"""
 WITH again AS MATERIALIZED (
     SELECT job.id, job.user_id, job.priority, coalesce((
         SELECT max_running FROM user_shares AS share WHERE share.user_id = job.user_id
-    ), CAST(:max_running AS integer)) IS NOT NULL AND job.user_id IS NOT NULL AS capped
+    ), CAST(:max_running AS integer)) IS NOT NULL AND job.user_id IS NOT NULL AS capped,
+        CASE WHEN job.scheduled_at > now() THEN job.scheduled_at END AS not_before
     FROM generation_jobs AS job
     WHERE id = :id AND status IN ('failed', 'cancelled')
         AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
     FOR UPDATE
-), {tagging("SELECT id, user_id, priority FROM again WHERE NOT capped")}
+), {_TAGGING_AGAIN}
 UPDATE generation_jobs AS job SET
     status = 'pending',
     dispatchable = tagged.id IS NOT NULL,
     virtual_start = tagged.virtual_start,
-    not_before = NULL,
+    not_before = again.not_before,
+    started_at = NULL,
     completed_at = NULL,
     expires_at = CASE WHEN expires_at > now() THEN expires_at END,
     cancel_requested_at = NULL,
@@ -76,19 +80,22 @@ FROM again LEFT JOIN tagged USING (id) WHERE job.id = again.id
 RETURNING {JOB_COLUMNS_SQL}
 """)
 
-# Whatever its worker does: the lease ends with it.
+# Whatever its worker does: the lease ends with it. After a cancel the job is CANCELLED, as after
+# every other end but completion.
 _FAIL_NOW: Final = statement(f"""
 WITH held AS MATERIALIZED (
-    SELECT id, lease_token FROM generation_jobs
+    SELECT id, lease_token,
+        CASE WHEN cancel_requested_at IS NULL THEN 'failed' ELSE 'cancelled' END AS outcome
+    FROM generation_jobs
     WHERE id = :id AND status IN ('pending', 'running') FOR UPDATE
 ), attempt AS (
     UPDATE job_attempts AS attempt SET
-        ended_at = now(), outcome = 'failed', status_after = 'failed',
+        ended_at = now(), outcome = held.outcome, status_after = held.outcome,
         error = CAST(:error AS jsonb)
     FROM held WHERE attempt.lease_token = held.lease_token
 )
 UPDATE generation_jobs AS job SET
-    status = 'failed',
+    status = held.outcome,
     completed_at = now(),
     dispatchable = false,
     adopt_until = NULL,
@@ -117,7 +124,11 @@ WHERE job.id = :id AND other.status = 'pending' AND other.dispatchable
 _NEXT_CHANGE: Final = statement("""
 SELECT CASE status
     WHEN 'running' THEN least(lease_expires_at, started_at + attempt_timeout)
-    WHEN 'pending' THEN least(not_before, expires_at, adopt_until)
+    WHEN 'pending' THEN least(
+        not_before,
+        CASE WHEN started_at IS NULL THEN expires_at END,
+        CASE WHEN adopt_until > now() THEN adopt_until END
+    )
 END - now() AS wait
 FROM generation_jobs WHERE id = :id
 """)
@@ -150,16 +161,6 @@ ORDER BY id LIMIT :most
 _KEEP: Final = statement("UPDATE generation_jobs SET delete_when_ended = false WHERE id = :id")
 
 
-@dataclass(frozen=True, slots=True)
-class JobListing:
-    """What ListJobs asks the table: newest first, from just after ``after``."""
-
-    user_id: UUID | None
-    statuses: Sequence[str]
-    limit: int
-    after: tuple[datetime, int] | None = None
-
-
 class JobStore:
     """The jobs in the table."""
 
@@ -176,18 +177,6 @@ class JobStore:
         """The revision of each of these jobs that exists."""
         rows = await self._database.rows(_REVISIONS, {"ids": list(ids)})
         return {row.id: row.revision for row in rows}
-
-    async def list_jobs(self, listing: JobListing) -> list[JobRow]:
-        """One page of jobs."""
-        query = select(JOBS).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
-        if listing.user_id is not None:
-            query = query.where(JOBS.c.user_id == listing.user_id)
-        if listing.statuses:
-            query = query.where(JOBS.c.status.in_(listing.statuses))
-        if listing.after is not None:
-            query = query.where(tuple_(JOBS.c.created_at, JOBS.c.id) < tuple_(*listing.after))
-        rows = await self._database.rows(query.limit(listing.limit))
-        return [JobRow.of(row) for row in rows]
 
     async def cancel(
         self, job_id: int, user_id: UUID | None, reason: str | None, *, delete: bool = False
@@ -228,7 +217,7 @@ class JobStore:
         )
 
     async def fail_now(self, job_id: int, error: job_error_pb2.JobError) -> JobRow:
-        """End a job that has not ended, as failed, whoever holds its lease.
+        """End a job that has not ended, as failed (cancelled after a cancel), whoever holds it.
 
         Raises RefusedError: JOB_NOT_FOUND, WRONG_STATE.
         """
@@ -252,7 +241,7 @@ class JobStore:
     async def next_change(self, job_id: int) -> timedelta | None:
         """How long until a job becomes due, expires or is taken from its worker, if it will."""
         row = await self._database.row(_NEXT_CHANGE, {"id": job_id})
-        return None if row is None else row.wait
+        return None if row is None or row.wait is None else max(row.wait, timedelta())
 
     async def jobs_ahead(self, job_id: int) -> int:
         """How many jobs that the same workers can run go before a pending job."""

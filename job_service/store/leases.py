@@ -75,9 +75,11 @@ WITH report AS MATERIALIZED (
 ), job AS (
     UPDATE generation_jobs AS job SET
         progress = held.progress || jsonb_build_object('attempt', job.attempt),
-        started_at = coalesce(
-            job.started_at, greatest(job.created_at, now() - held.running_for)
-        ),
+        started_at = CASE
+            WHEN job.started_at IS NULL AND held.running_for IS NOT NULL
+            THEN greatest(job.created_at, now() - held.running_for)
+            ELSE job.started_at
+        END,
         comfyui_prompt_id = coalesce(held.prompt_id, job.comfyui_prompt_id)
     FROM held WHERE job.id = held.id
     RETURNING job.id AS job_id, job.attempt, job.cancel_requested_at IS NOT NULL AS cancel,
@@ -119,9 +121,11 @@ WITH report AS MATERIALIZED (
     UPDATE generation_jobs AS job SET
         status = 'completed',
         completed_at = now(),
-        started_at = coalesce(
-            job.started_at, greatest(job.created_at, now() - held.running_for)
-        ),
+        started_at = CASE
+            WHEN job.started_at IS NULL AND held.running_for IS NOT NULL
+            THEN greatest(job.created_at, now() - held.running_for)
+            ELSE job.started_at
+        END,
         comfyui_prompt_id = coalesce(nullif(held.prompt_id, ''), job.comfyui_prompt_id),
         lease_token = NULL,
         lease_expires_at = NULL,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self
 from uuid import UUID
 
-from sqlalchemy import Row, column, table
+from sqlalchemy import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,3 @@ JOB_COLUMNS: Final = tuple(field.name for field in fields(JobRow))
 
 #: For ``SELECT`` and ``RETURNING`` of a whole JobRow from ``job``.
 JOB_COLUMNS_SQL: Final = ", ".join(f"job.{name}" for name in JOB_COLUMNS)
-
-_jobs = table("generation_jobs", *(column(name) for name in JOB_COLUMNS))
-
-#: ``generation_jobs``, for queries whose conditions vary.
-JOBS: Final = _jobs.alias("job")

@@ -1,0 +1,82 @@
+"""Statements that page through jobs."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from job_service.store.conditions import JobConditions
+from job_service.store.database import Database, statement
+from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
+
+
+class Order(Enum):
+    """How a list is ordered: by which time, and in which direction. Ties go by id."""
+
+    CREATED_DESC = "created_at", "DESC"
+    CREATED_ASC = "created_at", "ASC"
+    UPDATED_DESC = "updated_at", "DESC"
+    COMPLETED_DESC = "completed_at", "DESC"
+
+    @property
+    def column(self) -> str:
+        """The column it is ordered by."""
+        return self.value[0]
+
+    @property
+    def direction(self) -> str:
+        """ASC or DESC."""
+        return self.value[1]
+
+    def place_of(self, row: JobRow) -> tuple[datetime, int]:
+        """Where a row stands in this order: what the next page starts after."""
+        moment: datetime = getattr(row, self.column)
+        return moment, row.id
+
+
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """One page: at most ``limit`` jobs from just after ``after``."""
+
+    conditions: JobConditions
+    limit: int
+    order: Order = Order.CREATED_DESC
+    after: tuple[datetime, int] | None = None
+
+
+_COUNT: Final = "SELECT count(*) AS jobs FROM generation_jobs AS job WHERE {where}"
+
+
+class ListingStore:
+    """Pages through the table, keyed on the last row seen."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(self, listing: JobListing) -> list[JobRow]:
+        """The jobs of one page."""
+        where, parameters = listing.conditions.where()
+        column, direction = listing.order.column, listing.order.direction
+        clauses = [where]
+        if listing.order is Order.COMPLETED_DESC:
+            clauses.append("job.completed_at IS NOT NULL")
+        if listing.after is not None:
+            comparison = ">" if direction == "ASC" else "<"
+            clauses.append(f"(job.{column}, job.id) {comparison} (:after_time, :after_id)")
+            parameters |= {"after_time": listing.after[0], "after_id": listing.after[1]}
+        rows = await self._database.rows(
+            statement(
+                f"SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job"
+                f" WHERE {' AND '.join(clauses)}"
+                f" ORDER BY job.{column} {direction}, job.id {direction} LIMIT :limit"
+            ),
+            parameters | {"limit": listing.limit},
+        )
+        return [JobRow.of(row) for row in rows]
+
+    async def count(self, conditions: JobConditions) -> int:
+        """How many jobs there are on all pages together."""
+        where, parameters = conditions.where()
+        row = await self._database.row(statement(_COUNT.format(where=where)), parameters)
+        assert row is not None, "count answers one row"
+        return int(row.jobs)

@@ -45,6 +45,7 @@ from job_service.store.admission import AdmissionStore, UserCaps
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.database import Database
+from job_service.store.edits import EditStore
 from job_service.store.fleet_rows import FleetRows
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
@@ -143,6 +144,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         GenerationJobServicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
             creation=JobCreation(database, route_keys, caps),
             jobs=jobs,
+            edits=EditStore(database, route_keys, caps),
             listing=ListingStore(database),
             artifacts=artifacts,
             objects=objects,

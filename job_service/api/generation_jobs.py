@@ -1,7 +1,8 @@
 """GenerationJobService: what clients call."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 from uuid import UUID
 
 import grpc
@@ -10,7 +11,8 @@ from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
 from job_service.api import page_token
 from job_service.api.caller import require_role
-from job_service.api.encode import artifact_message
+from job_service.api.encode import artifact_message, etag, job_message
+from job_service.api.field_mask import check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
@@ -22,17 +24,22 @@ from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
+from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import Principal, Role
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.jobs.states import FINAL
+from job_service.jobs.states import FINAL, PENDING
 from job_service.jobs.validation import new_job, new_jobs
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
+from job_service.store.edits import EditStore
 from job_service.store.jobs import JobStore
 from job_service.store.listing import JobListing, ListingStore, Order
 from job_service.store.tables import JobRow
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+#: How often an update without an etag starts over because the job changed under it.
+_UPDATE_TRIES: Final = 5
 
 
 class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobServiceServicer):
@@ -43,6 +50,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         *,
         creation: JobCreation,
         jobs: JobStore,
+        edits: EditStore,
         listing: ListingStore,
         artifacts: ArtifactTable,
         objects: ObjectStoreOfArtifacts,
@@ -56,6 +64,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
     ) -> None:
         self._creation = creation
         self._jobs = jobs
+        self._edits = edits
         self._listing = listing
         self._artifacts = artifacts
         self._objects = objects
@@ -143,6 +152,61 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._announce_cancel(row)
         return pb.CancelJobResponse(job=await self._presenter.full(row))
 
+    async def UpdateJob(
+        self, request: pb.UpdateJobRequest, context: Context
+    ) -> pb.UpdateJobResponse:
+        caller = _client()
+        checks = FieldChecks()
+        checks.integer("job.id", request.job.id, low=1, high=2**63 - 1)
+        check_mask(checks, request.update_mask)
+        checks.raise_if_wrong()
+        for _ in range(_UPDATE_TRIES):
+            row = await self._jobs.require(request.job.id, caller.visible_user)
+            _require_updatable(row, request.job.etag)
+            new = self._updated(row, request, caller)
+            changed = await self._edits.update(row.id, row.revision, new)
+            if changed is not None:
+                self._hub.publish(JobChanged(row.id), pending_topic(changed))
+                return pb.UpdateJobResponse(job=await self._presenter.full(changed))
+        raise RefusedError(Refusal.ETAG_MISMATCH, f"job {row.id} keeps changing; read it again")
+
+    async def SetJobContent(
+        self, request: pb.SetJobContentRequest, context: Context
+    ) -> pb.SetJobContentResponse:
+        caller = _client()
+        checks = FieldChecks()
+        _job_id(checks, request.id)
+        content_id = request.content_id if request.HasField("content_id") else None
+        if content_id is not None:
+            checks.integer("content_id", content_id, low=1, high=2**63 - 1)
+        checks.raise_if_wrong()
+        row = await self._edits.set_content(request.id, caller.visible_user, content_id)
+        self._hub.publish(JobChanged(row.id))
+        return pb.SetJobContentResponse(job=await self._presenter.full(row))
+
+    async def BatchCancelJobs(
+        self, request: pb.BatchCancelJobsRequest, context: Context
+    ) -> pb.BatchCancelJobsResponse:
+        caller = _client()
+        checks = FieldChecks()
+        checks.text("reason", request.reason, longest=limits.MAX_REASON)
+        wanted = conditions(checks, request.filter, caller)
+        if all(field.name == "user_id" for field, _ in request.filter.ListFields()):
+            checks.wrong("filter", "must hold at least one condition besides user_id")
+        checks.raise_if_wrong()
+        response = pb.BatchCancelJobsResponse()
+        while batch := await self._edits.cancel_matching(wanted, request.reason or None):
+            at_rest = sum(one.at_rest for one in batch)
+            response.cancelled_count += at_rest
+            response.cancelling_count += len(batch) - at_rest
+            workers = {one.worker_id for one in batch if one.worker_id is not None}
+            self._hub.publish(
+                JobEnded(),
+                *(JobChanged(one.job_id) for one in batch),
+                *(WorkerConcerned(worker_id) for worker_id in workers),
+            )
+        return response
+
     async def DeleteJob(
         self, request: pb.DeleteJobRequest, context: Context
     ) -> pb.DeleteJobResponse:
@@ -211,6 +275,16 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
             yield pb.ReadArtifactResponse(chunk=chunk)
 
+    def _updated(self, row: JobRow, request: pb.UpdateJobRequest, caller: Principal) -> NewJob:
+        """The job with its new values, checked as if it were created with them."""
+        job = updated(job_message(row), request.job, request.update_mask)
+        if "priority" in request.update_mask.paths:
+            return new_job(pb.CreateJobRequest(job=job), caller, self._bounds)
+        # What a gateway raised stays raised when the user changes something else.
+        job.ClearField("priority")
+        new = new_job(pb.CreateJobRequest(job=job), caller, self._bounds)
+        return replace(new, priority=row.priority)
+
     def _announce_cancel(self, row: JobRow) -> None:
         self._hub.publish(JobChanged(row.id), JobEnded())
         if row.worker_id is not None:
@@ -229,6 +303,21 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
             raise
         self._announce_cancel(job)
         return job.status in FINAL
+
+
+def _require_updatable(row: JobRow, given_etag: str) -> None:
+    if row.status != PENDING:
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {row.id} is {row.status}: only a pending job can be updated",
+            metadata={"status": row.status},
+        )
+    if given_etag and given_etag != etag(row.id, row.revision):
+        raise RefusedError(
+            Refusal.ETAG_MISMATCH,
+            f"job {row.id} has changed since it was read; read it again",
+            metadata={"etag": etag(row.id, row.revision)},
+        )
 
 
 def _client() -> Principal:

@@ -47,6 +47,7 @@ from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.edits import EditStore
 from job_service.store.fleet_rows import FleetRows
+from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
 from job_service.store.listing import ListingStore
@@ -151,6 +152,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             presenter=presenter,
             feed=feed,
             board=board,
+            job_stats=JobStatsStore(database),
             queue_report=QueueReport(QueueStatsStore(database, ttl), fleet),
             hub=hub,
             bounds=settings.limits,

@@ -16,6 +16,7 @@ from job_service.api.field_mask import check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
+from job_service.api.statistics import grouping, stats_message
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topic
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
@@ -32,6 +33,7 @@ from job_service.jobs.validation import new_job, new_jobs
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.edits import EditStore
+from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
 from job_service.store.listing import JobListing, ListingStore, Order
 from job_service.store.tables import JobRow
@@ -57,6 +59,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         presenter: JobPresenter,
         feed: JobFeed,
         board: ProgressBoard,
+        job_stats: JobStatsStore,
         queue_report: QueueReport,
         hub: Hub,
         bounds: Limits,
@@ -71,6 +74,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._presenter = presenter
         self._feed = feed
         self._board = board
+        self._job_stats = job_stats
         self._queue_report = queue_report
         self._hub = hub
         self._bounds = bounds
@@ -247,6 +251,17 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
                 if newest is not None and newest is not preview:
                     preview = newest
                     yield pb.WatchJobResponse(preview=newest)
+
+    async def GetJobStats(
+        self, request: pb.GetJobStatsRequest, context: Context
+    ) -> pb.GetJobStatsResponse:
+        caller = _client()
+        checks = FieldChecks()
+        wanted = conditions(checks, request.filter, caller)
+        dimensions, interval = grouping(checks, request)
+        checks.raise_if_wrong()
+        rows = await self._job_stats.rows(wanted, dimensions, interval)
+        return pb.GetJobStatsResponse(rows=map(stats_message, rows))
 
     async def GetQueueStats(
         self, request: pb.GetQueueStatsRequest, context: Context

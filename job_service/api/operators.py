@@ -166,9 +166,9 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         checks = FieldChecks()
         pause = _pause(checks, request.selector)
         checks.raise_if_wrong()
-        await self._pauses.remove(pause)
+        resumed = await self._pauses.remove(pause)
         await self._fleet.pauses_changed()
-        return pb.ResumeDispatchResponse(affected_pending=await self._pauses.affected(pause))
+        return pb.ResumeDispatchResponse(affected_pending=resumed)
 
     async def _worker(self, name: str) -> pb.Worker:
         rows = await self._rows.workers(include_gone=True, name=name)

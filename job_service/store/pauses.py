@@ -26,6 +26,18 @@ WHERE status = 'pending'
     AND (backend_label = :backend_label OR checkpoint_model = :checkpoint_model)
 """)
 
+# Of those that a pause covered: the ones that no other covers.
+_UNCOVERED: Final = statement("""
+SELECT count(*) AS jobs FROM generation_jobs AS job
+WHERE status = 'pending'
+    AND (backend_label = :backend_label OR checkpoint_model = :checkpoint_model)
+    AND NOT EXISTS (
+        SELECT FROM dispatch_pauses AS pause
+        WHERE pause.backend_label = job.backend_label
+            OR pause.checkpoint_model = job.checkpoint_model
+    )
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -56,9 +68,14 @@ class PauseStore:
         """Put a pause in force; the same again only changes the reason."""
         await self._database.run(_ADD, {**_selector(pause), "reason": reason})
 
-    async def remove(self, pause: Pause) -> None:
-        """End a pause; one that is not in force is no error."""
+    async def remove(self, pause: Pause) -> int:
+        """End a pause; one that is not in force is no error.
+
+        How many pending jobs it would cover that no other pause does.
+        """
         await self._database.run(_REMOVE, _selector(pause))
+        row = await self._database.row(_UNCOVERED, _selector(pause))
+        return 0 if row is None else row.jobs
 
     async def affected(self, pause: Pause) -> int:
         """Pending jobs that the pause covers."""

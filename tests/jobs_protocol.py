@@ -13,6 +13,7 @@ from generation_jobs.v1 import (
     job_pb2,
 )
 from generation_jobs.v1 import generation_job_service_pb2 as pb
+from google.protobuf import timestamp_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -35,12 +36,20 @@ def a_job(**fields: Any) -> job_pb2.GenerationJob:
     )
 
 
+def in_an_hour() -> timestamp_pb2.Timestamp:
+    """A time that no test waits for."""
+    later = timestamp_pb2.Timestamp()
+    later.GetCurrentTime()
+    later.seconds += 3600
+    return later
+
+
 class ProtocolClient:
     """One client of GenerationJobService."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.stub: GenerationJobServiceAsyncStub = (
-            generation_job_service_pb2_grpc.GenerationJobServiceStub(channel)  # type: ignore[assignment]
+            generation_job_service_pb2_grpc.GenerationJobServiceStub(channel)
         )
 
     async def create(self, *, request_id: str = "", **fields: Any) -> job_pb2.GenerationJob:
@@ -69,9 +78,7 @@ class ProtocolClient:
     ) -> tuple[artifact_pb2.Artifact, list[bytes]]:
         """An artifact and its chunks."""
         request = pb.ReadArtifactRequest(artifact_id=artifact_id, thumbnail_size=thumbnail_size)
-        first, *others = [
-            message async for message in self.stub.ReadArtifact(request, timeout=20)
-        ]
+        first, *others = [message async for message in self.stub.ReadArtifact(request, timeout=20)]
         assert first.WhichOneof("content") == "artifact"
         assert all(message.WhichOneof("content") == "chunk" for message in others)
         return first.artifact, [message.chunk for message in others]

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 import psycopg
 import pytest
+import structlog
 from sqlalchemy import make_url
 
 from job_service import server
@@ -16,6 +17,19 @@ from tests.jobs_protocol import ProtocolClient
 from tests.worker_protocol import ProtocolWorker
 
 Sql: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_log() -> None:
+    """Log errors as the command does, without the values of local variables: those take seconds."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    )
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class ProtocolWorker:
         loras: Sequence[str] = (),
         slots: int = 8,
     ) -> None:
-        self.stub: WorkerServiceAsyncStub = worker_service_pb2_grpc.WorkerServiceStub(channel)  # type: ignore[assignment]
+        self.stub: WorkerServiceAsyncStub = worker_service_pb2_grpc.WorkerServiceStub(channel)
         self.identity = pb.WorkerIdentity(name=name, instance_id=str(uuid4()))
         self.slots = slots
         self.offer = pb.WorkerOffer(version="1.0")
@@ -44,9 +44,7 @@ class ProtocolWorker:
         """Offer these models from now on; the service learns it from ``report_catalogue``."""
         digest = hashlib.sha256(repr((checkpoints, loras)).encode()).hexdigest()[:16]
         self.catalogues = [
-            pb.BackendCatalogue(
-                backend=name, digest=digest, checkpoints=checkpoints, loras=loras
-            )
+            pb.BackendCatalogue(backend=name, digest=digest, checkpoints=checkpoints, loras=loras)
             for name in self._backends
         ]
 

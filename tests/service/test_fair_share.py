@@ -11,9 +11,9 @@ from job_service.jobs.limits import Limits
 from job_service.jobs.principal import LOCAL
 from job_service.jobs.validation import new_job
 from job_service.store.admission import UserCaps
+from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.fair_share import TURN
-from job_service.store.creation import JobCreation
 from job_service.store.route_keys import RouteKeys
 from tests.jobs_protocol import ProtocolClient, a_job
 from tests.service_fixture import Sql

@@ -6,9 +6,11 @@ import time
 import grpc
 from generation_jobs.v1 import attempt_pb2, job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
+from google.protobuf import timestamp_pb2
 
-from tests.jobs_protocol import COMPLETED, ProtocolClient, refused
-from tests.worker_protocol import ProtocolWorker, verdicts
+from tests.jobs_protocol import COMPLETED, FAILED, ProtocolClient, refused
+from tests.service_fixture import Sql
+from tests.worker_protocol import ProtocolWorker, seconds, verdicts
 
 SUPERSEDED = [pb.WORKER_DIRECTIVE_SUPERSEDED]
 
@@ -58,7 +60,9 @@ async def test_the_predecessor_learns_it_in_its_held_heartbeat(
 
     assert time.monotonic() - began < 2
     assert list(answer.directives) == SUPERSEDED
-    assert verdicts(answer) == {lease.lease_token: pb.VERDICT_LOST}
+    again = await worker.beat(lease)
+    assert list(again.directives) == SUPERSEDED
+    assert verdicts(again) == {lease.lease_token: pb.VERDICT_LOST}
 
 
 async def test_the_predecessor_gets_no_more_jobs(
@@ -150,3 +154,21 @@ async def test_another_name_is_another_worker(
     answer = await worker.beat(lease)
     assert list(answer.directives) == []
     assert verdicts(answer) == {lease.lease_token: pb.VERDICT_CONTINUE}
+
+
+async def test_a_job_that_has_started_does_not_expire_while_it_changes_hands(
+    client: ProtocolClient, worker: ProtocolWorker, channel: grpc.aio.Channel, sql: Sql
+) -> None:
+    job = await client.create()
+    lease = await worker.lease_one()
+    await worker.progress(lease, running_for=seconds(1))
+    await sql.execute("UPDATE generation_jobs SET expires_at = now() - interval '1 second'")
+    successor = worker.successor(channel)
+    await successor.beat()
+    # the upkeep loop goes round before anybody takes the job
+    due = await client.create(expires_at=timestamp_pb2.Timestamp(seconds=1))
+    await client.seen(due.id, FAILED)
+
+    again = await successor.lease_one()
+    assert (again.job_id, again.attempt) == (job.id, 2)
+    assert await successor.complete(again) == COMPLETED

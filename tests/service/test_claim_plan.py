@@ -1,0 +1,79 @@
+"""The statements on the queue's hot path read short ranges of the indexes made for them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from tests.jobs_protocol import ProtocolClient
+from tests.service_fixture import Sql
+from tests.worker_protocol import ProtocolWorker
+
+FILL = """
+INSERT INTO generation_jobs
+    (user_id, prompt, status, completed_at, route_key, dispatchable, virtual_start, not_before)
+SELECT user_id, 'filler ' || n, s.status, CASE s.status WHEN 'completed' THEN now() END, route_key,
+    s.status = 'pending' AND n %% 4 < 2, n, CASE WHEN n %% 4 = 3 THEN now() + interval '1 day' END
+FROM generation_jobs AS one, generate_series(1, 20000) AS n,
+    LATERAL (SELECT CASE WHEN n %% 2 = 0 THEN 'pending' ELSE 'completed' END) AS s (status)
+WHERE one.id = %s
+"""
+
+
+@pytest.fixture
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    """Every statement the service runs, with its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+async def test_leasing_touches_no_more_of_a_full_table_than_what_it_leases(
+    client: ProtocolClient,
+    worker: ProtocolWorker,
+    sql: Sql,
+    statements: list[tuple[str, Any]],
+) -> None:
+    job = await client.create()
+    await sql.execute(FILL, [job.id])
+    await sql.execute("ANALYZE generation_jobs")
+    statements.clear()
+    await worker.lease_one()
+
+    peek, claim = (
+        next(one for one in statements if mark in one[0])
+        for mark in ("AS adopter", "INSERT INTO job_attempts")
+    )
+    plans = {}
+    # as the service's connections plan them
+    await sql.execute("SET plan_cache_mode = force_generic_plan")
+    for name, (statement, parameters) in (("peek", peek), ("claim", claim)):
+        async with sql.transaction(force_rollback=True):
+            cursor = await sql.execute(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".encode(), parameters, prepare=True
+            )
+            (rows,) = await cursor.fetchone() or ((),)
+            plans[name] = list(_nodes(rows[0]["Plan"]))
+
+    indexes = {node.get("Index Name") for node in plans["peek"]}
+    assert {"generation_jobs_claim", "generation_jobs_adoption", "generation_jobs_running"} <= (
+        indexes
+    )
+    for nodes in plans.values():
+        for node in nodes:
+            if node.get("Relation Name") == "generation_jobs":
+                assert node["Node Type"] != "Seq Scan", node
+                assert node["Actual Rows"] * node["Actual Loops"] <= 10, node

@@ -1,0 +1,100 @@
+"""Told to stop, the service ends every held call at once and loses nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from generation_jobs.v1 import worker_service_pb2 as pb
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from job_service import server
+from job_service.settings import Settings
+from tests.jobs_protocol import COMPLETED, ProtocolClient, refusal
+from tests.worker_protocol import ProtocolWorker, artifact_header
+
+
+@pytest.fixture
+def service_settings(service_settings: Settings) -> Settings:
+    return service_settings.model_copy(update={"shutdown_grace": timedelta(seconds=20)})
+
+
+@pytest.fixture
+async def stop(service_settings: Settings) -> AsyncIterator[AsyncExitStack]:
+    """Holds a running service; closing it stops the service."""
+    async with AsyncExitStack() as running:
+        yield running
+
+
+async def test_held_calls_end_at_once(stop: AsyncExitStack, service_settings: Settings) -> None:
+    address = await stop.enter_async_context(server.running(service_settings))
+    async with grpc.aio.insecure_channel(address) as channel:
+        client, worker = ProtocolClient(channel), ProtocolWorker(channel)
+        await worker.report_catalogue()
+        job = await client.create()
+        lease = await worker.lease_one()
+        leasing = asyncio.create_task(worker.lease(wait=50))
+        beating = asyncio.create_task(worker.beat(lease, wait=10))
+        health = _watch_health(channel)
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        async with client.watching(job.id) as watch:
+            watching = asyncio.create_task(watch.rest())
+            await worker.beat(lease)
+
+            began = time.monotonic()
+            stopping = asyncio.create_task(stop.aclose())
+            assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await leasing == []
+            assert [verdict.verdict for verdict in (await beating).verdicts] == [
+                pb.VERDICT_CONTINUE
+            ]
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await watching
+            health.cancel()
+            await stopping
+    assert time.monotonic() - began < 5
+    said = refusal(ended.value)
+    assert said.status is grpc.StatusCode.UNAVAILABLE
+    assert said.reason == "SHUTTING_DOWN"
+
+
+async def test_an_upload_under_way_is_finished(
+    stop: AsyncExitStack, service_settings: Settings
+) -> None:
+    address = await stop.enter_async_context(server.running(service_settings))
+    async with grpc.aio.insecure_channel(address) as channel:
+        client, worker = ProtocolClient(channel), ProtocolWorker(channel)
+        await worker.report_catalogue()
+        job = await client.create()
+        lease = await worker.lease_one()
+        upload = worker.stub.UploadArtifact(timeout=30)
+        await upload.write(pb.UploadArtifactRequest(header=artifact_header(lease, b"picture")))
+        health = _watch_health(channel)
+        await health.read()
+        stopping = asyncio.create_task(stop.aclose())
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        health.cancel()
+        await upload.write(pb.UploadArtifactRequest(chunk=b"picture"))
+        await upload.done_writing()
+        artifact = (await upload).artifact
+        await stopping
+
+    # another replica takes it from there
+    async with (
+        server.running(service_settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        worker.stub = ProtocolWorker(channel).stub
+        assert await worker.complete(lease, artifact) == COMPLETED
+        client = ProtocolClient(channel)
+        assert b"".join((await client.read(artifact.id))[1]) == b"picture"
+        assert (await client.get(job.id)).status == COMPLETED
+
+
+def _watch_health(channel: grpc.aio.Channel) -> Any:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    return stub.Watch(health_pb2.HealthCheckRequest(), timeout=50)

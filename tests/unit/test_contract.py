@@ -1,0 +1,100 @@
+"""The contract keeps its own rules, and its committed stubs are those of its .proto files."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+
+PROTOS = Path(__file__).parents[2] / "protos"
+VERSION = Path("generation_jobs") / "v1"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stubs")
+    subprocess.run(
+        [PROTOS / "generate", folder], check=True, env=os.environ | {"PYTHON": sys.executable}
+    )
+    return folder / VERSION
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorSet:
+    """Every file of the contract, and what it imports."""
+    image = tmp_path_factory.mktemp("image") / "contract.binpb"
+    files = [str(path.relative_to(PROTOS)) for path in sorted((PROTOS / VERSION).glob("*.proto"))]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "grpc_tools.protoc", "--proto_path=.", "--include_imports"),
+            f"--descriptor_set_out={image}",
+            *files,
+        ],
+        check=True,
+        cwd=PROTOS,
+    )
+    return FileDescriptorSet.FromString(image.read_bytes())
+
+
+def test_the_committed_stubs_are_those_of_the_proto_files(generated: Path) -> None:
+    def stubs(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("*_pb2*.py*")}
+
+    committed, fresh = stubs(PROTOS / VERSION), stubs(generated)
+
+    assert sorted(committed) == sorted(fresh), "run `make protos`"
+    stale = [name for name in committed if committed[name] != fresh[name]]
+    assert stale == [], "run `make protos`"
+
+
+def test_free_json_travels_as_text_and_nothing_is_transcoded(contract: FileDescriptorSet) -> None:
+    """A Struct makes every number a double: 9007199254740993 would arrive as …992."""
+    imported = {dependency for file in contract.file for dependency in file.dependency}
+
+    assert "google/protobuf/struct.proto" not in imported
+    assert "google/protobuf/any.proto" not in imported
+    assert not [name for name in imported if name.startswith("google/api/")]
+
+
+def test_no_two_rpcs_share_a_request(
+    contract: FileDescriptorSet,
+) -> None:
+    uses: dict[str, set[str]] = {}
+    for file in contract.file:
+        for service in file.service:
+            for rpc in service.method:
+                uses.setdefault(rpc.input_type, set()).add(f"{service.name}/{rpc.name}")
+
+    shared = {name: rpcs for name, rpcs in uses.items() if len(rpcs) > 1}
+    assert shared == {}
+
+
+def test_ids_and_seeds_have_64_bits(contract: FileDescriptorSet) -> None:
+    narrow = [
+        f"{message.name}.{field.name}"
+        for message in _messages(contract)
+        for field in message.field
+        if (field.name in ("id", "seed") or field.name.endswith("_id"))
+        and field.type
+        in (
+            descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
+            descriptor_pb2.FieldDescriptorProto.TYPE_UINT32,
+            descriptor_pb2.FieldDescriptorProto.TYPE_DOUBLE,
+        )
+    ]
+
+    assert narrow == []
+
+
+def _messages(contract: FileDescriptorSet) -> Iterator[DescriptorProto]:
+    def walk(messages: list[DescriptorProto]) -> Iterator[DescriptorProto]:
+        for message in messages:
+            yield message
+            yield from walk(list(message.nested_type))
+
+    for file in contract.file:
+        yield from walk(list(file.message_type))

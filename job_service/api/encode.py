@@ -74,6 +74,8 @@ def job_message(
             json_format.ParseDict(row.progress, job.progress, ignore_unknown_fields=True)
     if row.error is not None:
         json_format.ParseDict(row.error, job.error, ignore_unknown_fields=True)
+        if row.status == "pending" and row.not_before is not None:
+            job.error.retry_delay.FromTimedelta(row.not_before - row.updated_at)
     if full:
         if row.workflow is not None:
             job.workflow_json = row.workflow

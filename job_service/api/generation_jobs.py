@@ -1,6 +1,6 @@
 """GenerationJobService: what clients call."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +18,7 @@ from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
 from job_service.api.statistics import grouping, stats_message
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
-from job_service.events.announcements import pending_topic
+from job_service.events.announcements import pending_topics
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
 from job_service.events.job_feed import JobFeed
 from job_service.events.progress_board import ProgressBoard
@@ -86,7 +86,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         caller = _client()
         created = await self._creation.create(new_job(request, caller, self._bounds))
         if created.is_new:
-            self._hub.publish(pending_topic(created.job))
+            self._hub.publish(*pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
 
     async def BatchCreateJobs(
@@ -94,7 +94,9 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
     ) -> pb.BatchCreateJobsResponse:
         caller = _client()
         created = await self._creation.create_all(new_jobs(request, caller, self._bounds))
-        self._hub.publish(*{pending_topic(one.job) for one in created if one.is_new})
+        self._hub.publish(
+            *set[Hashable]().union(*(pending_topics(one.job) for one in created if one.is_new))
+        )
         response = pb.BatchCreateJobsResponse()
         size = 0
         for message in await self._presenter.all_full([one.job for one in created]):
@@ -122,16 +124,16 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         checks = FieldChecks()
         listing, digest = _listing(checks, request, caller)
         checks.raise_if_wrong()
-        rows = await self._listing.page(listing)
-        page, more = rows[: listing.limit - 1], len(rows) == listing.limit
+        page = await self._listing.page(listing)
+        more = page.more
         response = pb.ListJobsResponse()
         if request.include_total:
             response.total = await self._listing.count(listing.conditions)
         size = 0
         messages = (
-            await self._presenter.all_full(page)
+            await self._presenter.all_full(page.jobs)
             if request.view == job_pb2.JOB_VIEW_FULL
-            else [await self._presenter.basic(row) for row in page]
+            else [await self._presenter.basic(row) for row in page.jobs]
         )
         for message in messages:
             size += message.ByteSize() + 8
@@ -140,7 +142,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
                 break
             response.jobs.append(message)
         if more:
-            last = page[len(response.jobs) - 1]
+            last = page.jobs[len(response.jobs) - 1]
             response.next_page_token = page_token.encode(digest, listing.order.place_of(last))
         return response
 
@@ -170,7 +172,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
             new = self._updated(row, request, caller)
             changed = await self._edits.update(row.id, row.revision, new)
             if changed is not None:
-                self._hub.publish(JobChanged(row.id), pending_topic(changed))
+                self._hub.publish(JobChanged(row.id), *pending_topics(changed))
                 return pb.UpdateJobResponse(job=await self._presenter.full(changed))
         raise RefusedError(Refusal.ETAG_MISMATCH, f"job {row.id} keeps changing; read it again")
 
@@ -230,7 +232,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         _job_id(checks, request.id)
         checks.raise_if_wrong()
         row = await self._jobs.retry(request.id, caller.visible_user)
-        self._hub.publish(JobChanged(row.id), pending_topic(row))
+        self._hub.publish(JobChanged(row.id), *pending_topics(row))
         return pb.RetryJobResponse(job=await self._presenter.full(row))
 
     async def WatchJob(
@@ -351,7 +353,7 @@ def _view(checks: FieldChecks, view: int) -> None:
 def _listing(
     checks: FieldChecks, request: pb.ListJobsRequest, caller: Principal
 ) -> tuple[JobListing, bytes]:
-    """What to ask the table, one row more than the page, and the digest for page tokens."""
+    """What to ask the table, and the digest for page tokens."""
     wanted = conditions(checks, request.filter, caller)
     order = ORDERS.get(request.order_by)
     if order is None:
@@ -360,5 +362,11 @@ def _listing(
     page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
     digest = page_token.digest(request.filter, request.order_by, str(caller.visible_user))
     after = page_token.decode(checks, "page_token", request.page_token, digest)
-    limit = (page_size or limits.DEFAULT_PAGE) + 1
-    return JobListing(wanted, limit, order or Order.CREATED_DESC, after), digest
+    listing = JobListing(
+        wanted,
+        limit=page_size or limits.DEFAULT_PAGE,
+        max_bytes=limits.MAX_REPLY_BYTES,
+        order=order or Order.CREATED_DESC,
+        after=after,
+    )
+    return listing, digest

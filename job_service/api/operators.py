@@ -10,7 +10,7 @@ from generation_jobs.v1 import operator_service_pb2 as pb
 from job_service.api.caller import require_role
 from job_service.api.encode import attempt_message, duration, timestamp
 from job_service.api.presenter import JobPresenter
-from job_service.events.announcements import pending_topic
+from job_service.events.announcements import pending_topics
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
@@ -131,7 +131,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
                     " requeued",
                     metadata={"status": row.status},
                 )
-        self._hub.publish(JobChanged(job_id), pending_topic(row))
+        self._hub.publish(JobChanged(job_id), *pending_topics(row))
         return pb.RequeueJobResponse(job=await self._presenter.full(row))
 
     async def FailJobNow(

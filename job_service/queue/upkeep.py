@@ -22,6 +22,8 @@ from job_service.store.upkeep import OverdueLease, UpkeepStore
 _INTERVAL: Final = 5.0
 #: Seconds between two sweeps of files and of jobs to be deleted.
 _SWEEP_INTERVAL: Final = 60.0
+#: The same when there is something to sweep: many jobs that end together are swept together.
+_SOONEST_SWEEP: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -58,6 +60,7 @@ class Upkeep:
         self._clock = clock
         self._serving_since = self._round_began_at = clock()
         self._swept_at = float("-inf")
+        self._sweep_wanted = False
 
     async def run(self) -> None:
         """Go round for ever."""
@@ -71,12 +74,14 @@ class Upkeep:
                     await self._on_database(True)
                     if due_in is not None:
                         pause = min(pause, max(due_in.total_seconds(), 0.01))
+                    if self._sweep_wanted:
+                        pause = min(pause, _SOONEST_SWEEP)
                 except RefusedError as error:
                     self._serving_since = self._clock()
                     await self._on_database(False)
                     _log.warning("upkeep failed", error=str(error))
                 if await subscription.take(pause):
-                    self._swept_at = float("-inf")
+                    self._sweep_wanted = True
 
     def _note_serving(self, interval: float) -> None:
         """Begin to count anew when the process stood still: it served no heartbeats meanwhile."""
@@ -97,7 +102,9 @@ class Upkeep:
             self._hub.publish(JobEnded())
         self._board.forget(*rescued)
         self._hub.publish(*(JobChanged(job_id) for job_id in (*promoted, *expired, *rescued)))
-        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
+        since_sweep = self._clock() - self._swept_at
+        if since_sweep >= (_SOONEST_SWEEP if self._sweep_wanted else _SWEEP_INTERVAL):
+            self._sweep_wanted = False
             deleted = await self._jobs.delete_ended()
             self._hub.publish(*(JobChanged(job_id) for job_id in deleted))
             await self._sweeper.sweep()

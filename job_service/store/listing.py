@@ -1,5 +1,6 @@
 """Statements that page through jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -36,13 +37,42 @@ class Order(Enum):
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
-    """One page: at most ``limit`` jobs from just after ``after``."""
+    """One page: at most ``limit`` jobs and ``max_bytes`` of text, from just after ``after``."""
 
     conditions: JobConditions
     limit: int
+    max_bytes: int
     order: Order = Order.CREATED_DESC
     after: tuple[datetime, int] | None = None
 
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs in their order; ``more``: there are others after them."""
+
+    jobs: Sequence[JobRow]
+    more: bool
+
+
+# The running sum keeps a thousand jobs with large texts out of memory: what would not fit into an
+# answer is not fetched.
+_PAGE: Final = f"""
+SELECT {JOB_COLUMNS_SQL}, job.found
+FROM (
+    SELECT *, count(*) OVER () AS found,
+        row_number() OVER (ORDER BY {{column}} {{direction}}, id {{direction}}) AS place,
+        sum(
+            octet_length(prompt) + octet_length(negative_prompt)
+            + octet_length(CAST(params AS text)) + coalesce(octet_length(workflow), 0)
+        ) OVER (ORDER BY {{column}} {{direction}}, id {{direction}}) AS bytes
+    FROM (
+        SELECT job.* FROM generation_jobs AS job WHERE {{where}}
+        ORDER BY job.{{column}} {{direction}}, job.id {{direction}} LIMIT :limit
+    ) AS head
+) AS job
+WHERE job.place = 1 OR job.bytes <= :max_bytes
+ORDER BY job.place
+"""
 
 _COUNT: Final = "SELECT count(*) AS jobs FROM generation_jobs AS job WHERE {where}"
 
@@ -53,8 +83,8 @@ class ListingStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, listing: JobListing) -> list[JobRow]:
-        """The jobs of one page."""
+    async def page(self, listing: JobListing) -> Page:
+        """The jobs of one page, as far as their texts fit into ``max_bytes``; at least one."""
         where, parameters = listing.conditions.where()
         column, direction = listing.order.column, listing.order.direction
         clauses = [where]
@@ -64,15 +94,13 @@ class ListingStore:
             comparison = ">" if direction == "ASC" else "<"
             clauses.append(f"(job.{column}, job.id) {comparison} (:after_time, :after_id)")
             parameters |= {"after_time": listing.after[0], "after_id": listing.after[1]}
+        sql = _PAGE.format(where=" AND ".join(clauses), column=column, direction=direction)
         rows = await self._database.rows(
-            statement(
-                f"SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job"
-                f" WHERE {' AND '.join(clauses)}"
-                f" ORDER BY job.{column} {direction}, job.id {direction} LIMIT :limit"
-            ),
-            parameters | {"limit": listing.limit},
+            statement(sql),
+            parameters | {"limit": listing.limit + 1, "max_bytes": listing.max_bytes},
         )
-        return [JobRow.of(row) for row in rows]
+        jobs = [JobRow.of(row) for row in rows][: listing.limit]
+        return Page(jobs, more=bool(rows) and rows[0].found > len(jobs))
 
     async def count(self, conditions: JobConditions) -> int:
         """How many jobs there are on all pages together."""

@@ -1,7 +1,7 @@
 """Two workers with an old and a new lease of one job, in every order of every pair of calls."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import product
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.worker_protocol import ProtocolWorker, verdicts
 
 OLD, NEW = b"drawn by the old worker", b"drawn by the new worker"
 
-Say = Callable[[ProtocolWorker, pb.Lease, bytes], Awaitable[Any]]
+Say = Callable[[ProtocolWorker, pb.Lease, bytes], Coroutine[Any, Any, Any]]
 
 
 async def beat(worker: ProtocolWorker, lease: pb.Lease, _: bytes) -> Any:

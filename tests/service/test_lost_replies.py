@@ -1,7 +1,7 @@
 """A worker call whose answer is lost and that is made again leaves what one call leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -36,7 +36,7 @@ SELECT jsonb_build_object(
 )
 """
 
-Call = Callable[[ProtocolWorker, pb.Lease | None], Awaitable[Any]]
+Call = Callable[[ProtocolWorker, pb.Lease | None], Coroutine[Any, Any, Any]]
 
 
 async def lease(worker: ProtocolWorker, _: pb.Lease | None) -> Any:

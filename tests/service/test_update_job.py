@@ -49,8 +49,8 @@ async def test_only_what_the_mask_names_is_changed(client: ProtocolClient) -> No
     expected.negative_prompt = "new"
     expected.sampler.steps = 7
     for field in ("revision", "etag", "updated_at"):
-        expected.ClearField(field)  # type: ignore[arg-type]
-        after.ClearField(field)  # type: ignore[arg-type]
+        expected.ClearField(field)
+        after.ClearField(field)
     assert after == expected
 
 

@@ -51,7 +51,11 @@ async def release(worker: ProtocolWorker, lease: pb.Lease, _: bytes) -> Any:
 
 CALLS: tuple[Say, ...] = (beat, report, upload, complete, fail, release)
 #: The job's state after the holder of the lease has made the call.
-AFTER = {complete: COMPLETED, fail: FAILED, release: PENDING}
+AFTER: "dict[Say, job_pb2.JobStatus.ValueType]" = {
+    complete: COMPLETED,
+    fail: FAILED,
+    release: PENDING,
+}
 
 
 @pytest.mark.parametrize("order", ["old first", "new first", "at once"])

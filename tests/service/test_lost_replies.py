@@ -79,6 +79,14 @@ async def report_catalogue(worker: ProtocolWorker, _: pb.Lease | None) -> Any:
     return await worker.report_catalogue()
 
 
+#: What an ending call leaves: the attempt's outcome, and the job's state.
+ENDS: dict[Call, tuple[str, str]] = {
+    complete: ("completed", "completed"),
+    fail: ("failed", "pending"),
+    release: ("released", "pending"),
+}
+
+
 @pytest.fixture
 async def cutter(service: str) -> AsyncIterator[ReplyCutter]:
     async with ReplyCutter(service).listening() as running:
@@ -140,8 +148,7 @@ def expected(call: Call, found: dict[str, Any]) -> dict[str, Any]:
     """The state after one call, as far as it is not what was found."""
     job, attempts = found["job"][0], found["attempts"]
     charged = 1 if call is fail else 0
-    outcome = {complete: "completed", fail: "failed", release: "released"}.get(call)
-    status = {complete: "completed", fail: "pending", release: "pending"}.get(call, "running")
+    outcome, status = ENDS.get(call, (None, "running"))
     job |= {"status": status, "attempt": 1, "attempts_charged": charged}
     leases = 2 if call is lease else 1
     assert len(attempts) == leases

@@ -3,34 +3,18 @@
 import asyncio
 import io
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from PIL import Image, ImageStat
 
-from tests.conformance.genuine import (
-    CHECKPOINT,
-    DEFAULT_CACHE_DIRECTORY,
-    LORA,
-    GenuineServer,
-    install,
-)
+from tests.conformance.genuine import CHECKPOINT, LORA, GenuineServer
 
 # The first run downloads torch.
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(1800)]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(scope="module")
-def genuine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GenuineServer]:
-    cache = Path(os.environ.get("CONFORMANCE_CACHE_DIR", DEFAULT_CACHE_DIRECTORY))
-    with GenuineServer(install(cache), tmp_path_factory.mktemp("comfyui")) as server:
-        yield server
 
 
 async def test_text_to_image_with_a_lora_makes_a_picture_of_its_own(
@@ -62,7 +46,7 @@ async def test_a_killed_server_comes_back_at_the_same_url_with_its_files(
     await asyncio.to_thread(genuine_server.restart)
 
     assert genuine_server.url == url
-    assert before in [file.read_bytes() for file in genuine_server.output_directory.iterdir()]
+    assert before in [file.read_bytes() for file in genuine_server.output_directory.glob("*.png")]
 
 
 def text_to_image(*, lora_strength: float) -> dict[str, Any]:

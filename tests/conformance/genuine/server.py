@@ -141,6 +141,8 @@ class GenuineServer:
             "main.py",
             "--cpu",
             "--use-pytorch-cross-attention",
+            # Later versions turn previews on per prompt; this one only as a whole.
+            "--preview-method=latent2rgb",
             f"--listen={_HOST}",
             f"--port={self._port}",
             "--disable-api-nodes",

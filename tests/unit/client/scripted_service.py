@@ -1,4 +1,4 @@
-"""A gRPC peer on a real socket that answers GenerationJobService as a test tells it to.
+"""A gRPC peer on a real socket that answers clients and operators as a test tells it to.
 
 It stands for what a healthy service never does: break off, corrupt, refuse on cue.
 """
@@ -10,13 +10,16 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import grpc
-from generation_jobs.v1 import generation_job_service_pb2
+from generation_jobs.v1 import generation_job_service_pb2, operator_service_pb2
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-_SERVICE = generation_job_service_pb2.DESCRIPTOR.services_by_name["GenerationJobService"]
+_SERVICES = (
+    generation_job_service_pb2.DESCRIPTOR.services_by_name["GenerationJobService"],
+    operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"],
+)
 
 
 class Hold:
@@ -53,10 +56,11 @@ class ScriptedService:
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
-        handlers = {method.name: self._handler(method) for method in _SERVICE.methods}
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),)
-        )
+        for service in _SERVICES:
+            handlers = {method.name: self._handler(method) for method in service.methods}
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service.full_name, handlers),)
+            )
         if self._credentials is None:
             port = self._server.add_insecure_port("127.0.0.1:0")
         else:

@@ -35,6 +35,18 @@ class Watcher:
             self._told.clear()
             await self._told.wait()
 
+    async def until_accepted(self) -> None:
+        """Wait until ComfyUI has the prompt."""
+        await self.until(lambda: bool(self.accepted))
+
+    async def until_step(self, step: int) -> None:
+        """Wait until the prompt has reported this step of a node, or a later one."""
+        await self.until(lambda: bool(self.progress) and self.progress[-1].step >= step)
+
+    async def until_fraction(self, fraction: float) -> None:
+        """Wait until the prompt has come so far."""
+        await self.until(lambda: bool(self.progress) and self.progress[-1].fraction >= fraction)
+
     def _remember(self, reports: list[T]) -> Callable[[T], None]:
         def remember(report: T) -> None:
             reports.append(report)

@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from job_service.api.generation_jobs import GenerationJobServicer
 from job_service.api.health import Health
 from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
+from job_service.api.models import ModelServicer
 from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
@@ -51,6 +52,7 @@ from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
 from job_service.store.listing import ListingStore
+from job_service.store.models import ModelStore
 from job_service.store.pauses import PauseStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
@@ -111,7 +113,9 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     leases = LeaseStore(database, ttl)
     workers = WorkerStore(database)
     pauses = PauseStore(database)
-    fleet = Fleet(hub, workers, leases, route_keys, pauses, ttl)
+    models = ModelStore(database, ttl)
+    fleet_rows = FleetRows(database, ttl)
+    fleet = Fleet(hub, workers, leases, route_keys, pauses, models, ttl)
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs)
     claim_round = ClaimRound(database, fleet, route_keys, ttl)
@@ -176,15 +180,14 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         server,
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        model_service_pb2_grpc.ModelServiceServicer(),  # type: ignore[abstract]
-        server,
+        ModelServicer(models=models, rows=fleet_rows, fleet=fleet), server
     )
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(
         OperatorServicer(
             database=database,
             jobs=jobs,
             leases=leases,
-            rows=FleetRows(database, ttl),
+            rows=fleet_rows,
             fleet=fleet,
             pauses=pauses,
             presenter=presenter,

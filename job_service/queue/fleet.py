@@ -16,6 +16,7 @@ from job_service.jobs.error_policy import error_of
 from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs, Offer
 from job_service.store.leases import Ending, LeaseKey, LeaseStore
+from job_service.store.models import ModelStore
 from job_service.store.pauses import Pause, PauseStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.workers import Catalogue, Registration, WorkerStore
@@ -75,6 +76,7 @@ class Fleet:
         leases: LeaseStore,
         route_keys: RouteKeys,
         pauses: PauseStore,
+        models: ModelStore,
         ttl: timedelta,
     ) -> None:
         self._hub = hub
@@ -82,6 +84,7 @@ class Fleet:
         self._leases = leases
         self._route_keys = route_keys
         self._pause_store = pauses
+        self._models = models
         self._ttl = ttl
         self._members: dict[UUID, Member] = {}
         self._epochs: dict[str, int] = {}
@@ -152,6 +155,7 @@ class Fleet:
     async def take_catalogues(self, member: Member, catalogues: Sequence[Catalogue]) -> None:
         """Take what a worker's ComfyUIs offer."""
         await self._workers.report_catalogues(member.name, catalogues)
+        await self._models.note([catalogue.content for catalogue in catalogues])
         for catalogue in catalogues:
             member.catalogues[catalogue.backend] = catalogue
         member.refresh_wanted = False
@@ -222,6 +226,12 @@ class Fleet:
                 member.checked_at = float("-inf")
         self._offers_at = float("-inf")
         self._hub.publish(WorkerConcerned(worker_id), WorkAvailable())
+
+    def ask_for_catalogues(self) -> None:
+        """Have every worker that beats at this replica told to report its catalogues again."""
+        for member in self._members.values():
+            member.refresh_wanted = True
+            self._hub.publish(WorkerConcerned(member.id))
 
     async def missing(self, needs: Needs) -> list[str]:
         """What of ``needs`` no live worker offers, in words; of the worker that lacks least."""

@@ -64,10 +64,10 @@ class JobPresenter:
         if not row.dispatchable:
             return _why_not_dispatchable(row)
         needs = await self._fleet.needs_of(row.route_key)
+        if needs is not None and self._fleet.is_paused(needs):
+            return job_pb2.PENDING_REASON_PAUSED
         if needs is None or not await self._fleet.can_run(needs):
             return job_pb2.PENDING_REASON_NO_WORKER_OFFERS
-        if self._fleet.is_paused(needs):
-            return job_pb2.PENDING_REASON_PAUSED
         if row.adopt_until is not None and row.adopt_until > datetime.now(UTC):
             return job_pb2.PENDING_REASON_ADOPTION
         return job_pb2.PENDING_REASON_QUEUED

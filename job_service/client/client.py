@@ -1,4 +1,4 @@
-"""JobServiceClient: GenerationJobService with deadlines, safe retries and typed errors."""
+"""JobServiceClient: the services for clients and operators, with safe retries and typed errors."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -15,10 +15,13 @@ from generation_jobs.v1.generation_job_service_pb2 import (
     CreateJobRequest,
     DeleteJobRequest,
     GetJobRequest,
+    GetQueueStatsRequest,
+    GetQueueStatsResponse,
     JobOrder,
     ListJobsRequest,
     ReadArtifactRequest,
     ReadArtifactResponse,
+    RetryJobRequest,
     WatchJobResponse,
 )
 from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceStub
@@ -28,8 +31,10 @@ from job_service.client.artifact_file import IncompleteFileError, VerifiedFile
 from job_service.client.channel import open_channel
 from job_service.client.errors import JobServiceError
 from job_service.client.job_watch import JobWatch
+from job_service.client.operators import OperatorClient
 from job_service.client.response_stream import ResponseStream
 from job_service.client.retrying import until_available
+from job_service.client.unary_call import READ_DEADLINE, WRITE_DEADLINE, answer, repeated_answer
 
 if TYPE_CHECKING:
     from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceAsyncStub
@@ -38,8 +43,6 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 # Seconds.
-_READ_DEADLINE = 10.0
-_WRITE_DEADLINE = 30.0
 _DOWNLOAD_SILENCE = 30.0
 
 _PAGE_SIZE = 200
@@ -75,10 +78,12 @@ class JobServiceClient:
         self._retry_for = retry_for
         self._channel: grpc.aio.Channel | None = None
         self._stub: GenerationJobServiceAsyncStub | None = None
+        self._operators: OperatorClient | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = open_channel(self._address, self._token, self._tls_root)
         self._stub = GenerationJobServiceStub(self._channel)
+        self._operators = OperatorClient(self._channel, self._retry_for)
         return self
 
     async def __aexit__(
@@ -89,7 +94,7 @@ class JobServiceClient:
     ) -> None:
         if self._channel is not None:
             await self._channel.close()
-        self._channel = self._stub = None
+        self._channel = self._stub = self._operators = None
 
     @property
     def stub(self) -> "GenerationJobServiceAsyncStub":
@@ -101,6 +106,13 @@ class JobServiceClient:
             raise RuntimeError("JobServiceClient is used inside 'async with'")
         return self._stub
 
+    @property
+    def operators(self) -> OperatorClient:
+        """OperatorService over the same connection; for admins."""
+        if self._operators is None:
+            raise RuntimeError("JobServiceClient is used inside 'async with'")
+        return self._operators
+
     async def create_job(self, job: GenerationJob, request_id: str | None = None) -> GenerationJob:
         """Have something generated; answer the job as stored, every default filled in.
 
@@ -108,7 +120,7 @@ class JobServiceClient:
         one answers the job stored first.
         """
         request = CreateJobRequest(job=job, request_id=request_id or new_request_id())
-        response = await self._repeatable(self.stub.CreateJob, request, _WRITE_DEADLINE)
+        response = await self._repeatable(self.stub.CreateJob, request, WRITE_DEADLINE)
         return response.job
 
     async def get_job(
@@ -116,7 +128,7 @@ class JobServiceClient:
     ) -> GenerationJob:
         """Read one job."""
         request = GetJobRequest(id=job_id, view=view)
-        return (await self._repeatable(self.stub.GetJob, request, _READ_DEADLINE)).job
+        return (await self._repeatable(self.stub.GetJob, request, READ_DEADLINE)).job
 
     async def list_jobs(
         self,
@@ -137,7 +149,7 @@ class JobServiceClient:
                 page_size=_PAGE_SIZE if left is None else min(left, _PAGE_SIZE),
                 page_token=token,
             )
-            page = await self._repeatable(self.stub.ListJobs, request, _READ_DEADLINE)
+            page = await self._repeatable(self.stub.ListJobs, request, READ_DEADLINE)
             for job in page.jobs[:left]:
                 yield job
             left = None if left is None else left - len(page.jobs)
@@ -148,7 +160,19 @@ class JobServiceClient:
     async def cancel_job(self, job_id: int, reason: str = "") -> GenerationJob:
         """Stop a job; answer it as it is then. A running one ends shortly after: watch it."""
         request = CancelJobRequest(id=job_id, reason=reason)
-        return (await self._repeatable(self.stub.CancelJob, request, _WRITE_DEADLINE)).job
+        return (await self._repeatable(self.stub.CancelJob, request, WRITE_DEADLINE)).job
+
+    async def retry_job(self, job_id: int) -> GenerationJob:
+        """Run a failed or cancelled job again, with a fresh budget of attempts.
+
+        Never repeated: after a lost answer, WRONG_STATE may mean that it is pending again.
+        """
+        return (await answer(self.stub.RetryJob, RetryJobRequest(id=job_id), WRITE_DEADLINE)).job
+
+    async def queue_stats(self) -> GetQueueStatsResponse:
+        """Read the state of the queue."""
+        request = GetQueueStatsRequest()
+        return await self._repeatable(self.stub.GetQueueStats, request, READ_DEADLINE)
 
     async def delete_job(self, job_id: int, *, cancel: bool = False) -> bool:
         """Remove a job and its artifacts; False: once its worker has let go of it.
@@ -156,7 +180,7 @@ class JobServiceClient:
         Never repeated: after a lost answer, JOB_NOT_FOUND may mean that it is gone.
         """
         request = DeleteJobRequest(id=job_id, cancel=cancel)
-        return (await _answer(self.stub.DeleteJob, request, _WRITE_DEADLINE)).deleted
+        return (await answer(self.stub.DeleteJob, request, WRITE_DEADLINE)).deleted
 
     async def watch(
         self,
@@ -236,18 +260,7 @@ class JobServiceClient:
         request: _Request,
         deadline: float,
     ) -> _Response:
-        return await until_available(partial(_answer, method, request, deadline), self._retry_for)
-
-
-async def _answer(
-    method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
-    request: _Request,
-    deadline: float,
-) -> _Response:
-    try:
-        return await method(request, timeout=deadline)
-    except grpc.aio.AioRpcError as error:
-        raise JobServiceError.from_rpc_error(error) from error
+        return await repeated_answer(method, request, deadline, self._retry_for)
 
 
 def _damaged(message: str) -> JobServiceError:

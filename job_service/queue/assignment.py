@@ -126,14 +126,23 @@ def assign(
     for index, slot in enumerate(slots):
         if len(assigned) == MOST_ASSIGNED:
             break
-        waiting = adoptions.get(slot.backend)
-        chosen = (
-            waiting.popleft() if waiting else _next(queues, slot, loaded[slot.backend], ledger, now)
+        chosen = _adoption(adoptions.get(slot.backend), slot) or _next(
+            queues, slot, loaded[slot.backend], ledger, now
         )
         if chosen is not None:
             assigned[index] = chosen
             loaded[slot.backend] = chosen.checkpoint
     return assigned
+
+
+def _adoption(waiting: deque[Candidate] | None, slot: FreeSlot) -> Candidate | None:
+    """The first job that the slot's ComfyUI is to adopt, of those it may take at present."""
+    for candidate in waiting or ():
+        if candidate.route_key in slot.route_keys:
+            assert waiting is not None
+            waiting.remove(candidate)
+            return candidate
+    return None
 
 
 def _next(

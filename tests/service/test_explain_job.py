@@ -145,6 +145,11 @@ async def test_a_paused_job(
     explained = await operator.explain(job.id)
     assert explained.pending_reason == job_pb2.PENDING_REASON_PAUSED
     assert "paused dispatch" in explained.explanation
+    # also when nobody could run it anyway
+    await operator.drain("box-1")
+    explained = await operator.explain(job.id)
+    assert explained.pending_reason == job_pb2.PENDING_REASON_PAUSED
+    assert list(explained.missing) == ["any worker"]
 
 
 async def test_a_job_that_waits_to_be_adopted_and_then_for_anybody(

@@ -1,6 +1,7 @@
 """The wiring of ``genjobs``: global options and commands."""
 
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,22 @@ from job_service.client.cli.download import download
 from job_service.client.cli.exit_codes import HELP
 from job_service.client.cli.get import get
 from job_service.client.cli.list_jobs import list_jobs
+from job_service.client.cli.operators.attempts import attempts
+from job_service.client.cli.operators.drain import drain, resume
+from job_service.client.cli.operators.explain import explain
+from job_service.client.cli.operators.fail import fail
+from job_service.client.cli.operators.pause import pause, unpause
+from job_service.client.cli.operators.requeue import requeue
+from job_service.client.cli.operators.workers import workers
+from job_service.client.cli.queue_stats import queue
+from job_service.client.cli.retry import retry
 from job_service.client.cli.session import Connection
 from job_service.client.cli.submit import submit
 from job_service.client.cli.watch import watch
 
 app = typer.Typer(
     name="genjobs",
-    help="Generation jobs: submit, follow, look at, cancel and download.",
+    help="Generation jobs: submit, follow, look at, cancel and download; and operate the service.",
     epilog=HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -70,15 +80,33 @@ def connect(
     context.obj = Connection(address, token or None, tls_ca)
 
 
-for name, command in (
-    ("submit", submit),
-    ("watch", watch),
-    ("get", get),
-    ("list", list_jobs),
-    ("cancel", cancel),
-    ("download", download),
-):
-    app.command(name, epilog=HELP)(command)
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Commands": {
+        "submit": submit,
+        "watch": watch,
+        "get": get,
+        "list": list_jobs,
+        "cancel": cancel,
+        "retry": retry,
+        "download": download,
+        "queue": queue,
+    },
+    "For operators": {
+        "workers": workers,
+        "drain": drain,
+        "resume": resume,
+        "explain": explain,
+        "attempts": attempts,
+        "requeue": requeue,
+        "fail": fail,
+        "pause": pause,
+        "unpause": unpause,
+    },
+}
+
+for panel, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, epilog=HELP, rich_help_panel=panel)(command)
 
 
 def main() -> None:

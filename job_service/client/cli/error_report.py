@@ -13,6 +13,7 @@ _ADVICE = {
     "INVALID_FIELDS": "Correct what is named above and try again.",
     "MESSAGE_TOO_LARGE": "Make the workflow or the prompt smaller and try again.",
     "JOB_NOT_FOUND": "'genjobs list' shows the jobs you may see.",
+    "WORKER_NOT_FOUND": "'genjobs workers --all' shows every worker.",
     "ARTIFACT_NOT_FOUND": "'genjobs get ID' shows the files of a job.",
     "REQUEST_ID_REUSED": "Leave out --request-id, or give one that was not used before.",
     "WRONG_STATE": "'genjobs get ID' shows the state the job is in.",

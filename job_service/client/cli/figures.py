@@ -12,6 +12,11 @@ def size(count: int) -> str:
     return decimal(count)
 
 
+def counted(count: int, noun: str) -> str:
+    """Answer "1 job" or "1,200 jobs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def pixels(width: int, height: int) -> str:
     """Answer the size of a picture as "832x1216"."""
     return f"{width}x{height}"

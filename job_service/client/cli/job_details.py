@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from generation_jobs.v1.artifact_pb2 import ArtifactRole
-from generation_jobs.v1.attempt_pb2 import AttemptOutcome
-from generation_jobs.v1.job_error_pb2 import ErrorCode
 from generation_jobs.v1.job_pb2 import GenerationJob, JobStatus, JobType, PendingReason
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from job_service.client.cli.attempt_table import attempt_table
 from job_service.client.cli.figures import (
     age,
     between,
@@ -25,15 +23,14 @@ from job_service.client.cli.figures import (
 from job_service.client.cli.job_table import status_text
 from job_service.client.cli.option_syntax import format_lora
 from job_service.client.cli.outcome import error_lines
+from job_service.client.cli.tables import plain_grid, plain_table
 from job_service.client.cli.terminal_text import one_line, printable
 from job_service.client.cli.words import DOING, WAITING_FOR, word
 
 
 def job_details(job: GenerationJob, now: datetime) -> RenderableType:
     """Everything about a job in view FULL, what matters most first."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = plain_grid()
     grid.add_row("Job", str(job.id))
     grid.add_row("Status", status_text(job))
     for name, value in (*_state(job), *_request(job), *_times(job, now)):
@@ -43,7 +40,7 @@ def job_details(job: GenerationJob, now: datetime) -> RenderableType:
     if job.HasField("error"):
         parts.append(Text("\n".join(["", "Error", *error_lines(job.error)]), style="red"))
     if job.attempts:
-        parts.append(_attempts(job))
+        parts.append(attempt_table(job.attempts, title="Attempts"))
     if job.artifacts:
         parts.append(_artifacts(job))
     return Group(*parts)
@@ -107,28 +104,8 @@ def _times(job: GenerationJob, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Took", between(job.started_at, job.completed_at)
 
 
-def _attempts(job: GenerationJob) -> Table:
-    table = _table("Attempts")
-    for heading in ("#", "Backend", "Leased", "Outcome", "Took", "Error"):
-        table.add_column(heading, overflow="fold")
-    for attempt in job.attempts:
-        started = attempt.started_at if attempt.HasField("started_at") else attempt.leased_at
-        ended = attempt.HasField("ended_at")
-        table.add_row(
-            str(attempt.attempt),
-            Text(one_line(attempt.comfyui_backend or attempt.worker)),
-            local_time(attempt.leased_at),
-            word(AttemptOutcome, attempt.outcome) if ended else "running",
-            between(started, attempt.ended_at) if ended else "",
-            word(ErrorCode, attempt.error.code) if attempt.HasField("error") else "",
-        )
-    return table
-
-
 def _artifacts(job: GenerationJob) -> Table:
-    table = _table("Files")
-    for heading in ("Id", "Role", "File", "Type", "Pixels", "Size"):
-        table.add_column(heading, overflow="fold")
+    table = plain_table("Id", "Role", "File", "Type", "Pixels", "Size", title="Files")
     for artifact in job.artifacts:
         table.add_row(
             str(artifact.id),
@@ -139,13 +116,3 @@ def _artifacts(job: GenerationJob) -> Table:
             size(artifact.size),
         )
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )

@@ -497,7 +497,7 @@ class RequeueJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.GenerationJob:
-        """The job, pending."""
+        """The job: PENDING, or CANCELLED if a cancel had been asked for before."""
 
     def __init__(
         self,
@@ -547,7 +547,7 @@ class FailJobNowResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.GenerationJob:
-        """The job, failed."""
+        """The job: FAILED, or CANCELLED if a cancel had been asked for before."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from generation_jobs.v1.job_error_pb2 import ErrorCode, JobError
+from generation_jobs.v1.job_error_pb2 import ErrorCode
 from generation_jobs.v1.job_pb2 import GenerationJob
 
 from job_service.client import JobServiceClient
@@ -37,8 +37,11 @@ async def test_submit_wait_output(service: str, worker: HandWorker, tmp_path: Pa
 async def test_a_job_that_fails(service: str, worker: HandWorker, tmp_path: Path) -> None:
     submitted = await genjobs(service, *SUBMIT, "--json", cwd=tmp_path)
     job_id = json.loads(submitted.stdout)["id"]
-    error = JobError(code=ErrorCode.ERROR_CODE_MODEL_NOT_FOUND, message="There is no such model.")
-    await worker.fail(await worker.lease(), error)
+    await worker.fail(
+        await worker.lease_one(),
+        ErrorCode.ERROR_CODE_MODEL_NOT_FOUND,
+        message="There is no such model.",
+    )
 
     watched = await genjobs(service, "watch", job_id, cwd=tmp_path)
     shown = await genjobs(service, "get", job_id, cwd=tmp_path)

@@ -9,8 +9,8 @@ from generation_jobs.v1 import job_pb2
 from job_service.api.encode import job_message
 from job_service.events.progress_board import ProgressBoard
 from job_service.queue.fleet import Fleet
-from job_service.store.artifacts import ArtifactTable
-from job_service.store.attempts import attempts_of
+from job_service.store.artifacts import ArtifactRow, ArtifactTable
+from job_service.store.attempts import AttemptRow, attempts_of
 from job_service.store.database import Database
 from job_service.store.tables import JobRow
 
@@ -43,9 +43,12 @@ class JobPresenter:
         """Jobs in view FULL."""
         completed = [row.id for row in rows if row.status == "completed"]
         tried = [row.id for row in rows if row.attempt]
-        artifacts, attempts = await asyncio.gather(
-            self._artifacts.of_jobs(completed), attempts_of(self._database, tried)
-        )
+        artifacts: dict[int, list[ArtifactRow]] = {}
+        attempts: dict[int, list[AttemptRow]] = {}
+        if completed or tried:  # a new job has neither, and the answer to CreateJob is the hot one
+            artifacts, attempts = await asyncio.gather(
+                self._artifacts.of_jobs(completed), attempts_of(self._database, tried)
+            )
         return [
             job_message(
                 row,

@@ -1,7 +1,7 @@
 """The statements by which workers get jobs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -156,6 +156,9 @@ class Claim:
     prior_attempts: Sequence[int]
 
 
+_SLOT_FIELDS: Final = tuple(field.name for field in fields(Slot))
+
+
 async def peek(
     database: Database,
     offers: Mapping[int, int],
@@ -198,7 +201,13 @@ async def peek(
 async def claim(database: Database, slots: Sequence[Slot], ttl: timedelta) -> dict[int, Claim]:
     """Lease jobs: slot → its claim. Those that others were quicker to take are missing."""
     rows = await database.rows(
-        _CLAIM, {"slots": as_json([asdict(slot) for slot in slots]), "ttl": ttl}
+        _CLAIM,
+        {
+            "slots": as_json(
+                [{name: getattr(slot, name) for name in _SLOT_FIELDS} for slot in slots]
+            ),
+            "ttl": ttl,
+        },
     )
     return {row.slot: _claim(row) for row in rows}
 

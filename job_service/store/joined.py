@@ -14,8 +14,9 @@ Result = TypeVar("Result")
 class Joined(Generic[Request, Result]):
     """Runs ``run`` over everything that has gathered since the statement before.
 
-    There is no timer: a call that finds no statement under way is run at once, alone. While one is
-    under way, others gather and go together when it is done. When a statement is refused for its
+    There is no timer: a call that finds no statement under way goes at once, with those that came
+    in the same turn of the event loop. While one is under way, others gather and go together when
+    it is done. When a statement is refused for its
     data, its calls are redone one by one, so that only the bad one fails.
 
     ``run`` answers one result or exception for each request, in order.
@@ -37,8 +38,10 @@ class Joined(Generic[Request, Result]):
     async def __call__(self, request: Request) -> Result:
         """The result for one request; raises what ``run`` answered or raised for it."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if not self._gathered:
+            # Answers that went out together bring the next requests in together.
+            asyncio.get_running_loop().call_soon(self._start)
         self._gathered.append((request, future))
-        self._start()
         return await future
 
     def _start(self) -> None:

@@ -67,13 +67,21 @@ async def test_a_statement_takes_no_more_than_most() -> None:
 async def test_as_many_statements_as_allowed_run_at_once() -> None:
     table = Table()
     table.open.clear()
-    joined = Joined(table.run, concurrent=2)
+    joined = Joined(table.run, most=1, concurrent=2)
     tasks = [asyncio.create_task(joined(request)) for request in range(4)]
-    await asyncio.sleep(0)
-    await table.arrived.wait()
+    while len(table.statements) < 2:
+        await asyncio.sleep(0)
+    assert table.statements == [[0], [1]]
     table.open.set()
     assert await asyncio.gather(*tasks) == [0, 10, 20, 30]
-    assert table.statements == [[0], [1], [2, 3]]
+    assert table.statements == [[0], [1], [2], [3]]
+
+
+async def test_calls_of_the_same_turn_go_together() -> None:
+    table = Table()
+    joined = Joined(table.run)
+    assert await asyncio.gather(*(joined(request) for request in range(3))) == [0, 10, 20]
+    assert table.statements == [[0, 1, 2]]
 
 
 async def test_only_the_bad_ones_fail_when_a_statement_is_refused() -> None:

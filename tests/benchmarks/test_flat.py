@@ -30,8 +30,8 @@ pytestmark = [
 USERS: Final = 1_000
 LIMIT: Final = 1.3
 #: Jobs a call; LeaseJobs gives at most 64.
-SIZES: Final = {1: 24, 64: 6}
-ROUNDS: Final = 4
+SIZES: Final = {1: 20, 64: 5}
+ROUNDS: Final = 3
 #: Noise makes a ratio worse, never better for long: the best of so many tries counts.
 TRIES: Final = 4
 
@@ -117,11 +117,11 @@ async def test_leasing_is_flat(start_replica: StartReplica, report: Report) -> N
                     await step  # type: ignore[misc]
             await sides[1].begin()
             for size, calls in SIZES.items():
-                ratio, empty_ms, full_ms = await compare(sides, size, calls)
+                ratio, figure = await compare(sides, size, calls)
                 report.add(
                     section,
                     f"{what}; {size} a call",
-                    f"{full_ms:.3f} ms a job, empty {empty_ms:.3f} ms",
+                    figure,
                     ratio=f"{ratio:.2f}",
                     aim=f"at most {LIMIT}",
                 )
@@ -130,16 +130,19 @@ async def test_leasing_is_flat(start_replica: StartReplica, report: Report) -> N
     assert not exceeded
 
 
-async def compare(sides: list[Leasing], size: int, calls: int) -> tuple[float, float, float]:
-    """Ratio of the two sides, and what a job takes on each, in ms."""
+async def compare(sides: list[Leasing], size: int, calls: int) -> tuple[float, str]:
+    """Ratio of the two sides, and in words what a job takes on each and how often it was tried."""
     await asyncio.gather(*(side.seconds_a_job(size, 4) for side in sides))  # prepares statements
-    best = (float("inf"), 0.0, 0.0)
-    for _ in range(TRIES):
+    tries: list[tuple[float, float, float]] = []
+    while len(tries) < TRIES:
         without, with_history = await in_turn(
             ROUNDS, *(lambda side=side: side.seconds_a_job(size, calls) for side in sides)
         )
         costs = median(without), median(with_history)
-        best = min(best, (costs[1] / costs[0], costs[0] * 1000, costs[1] * 1000))
-        if best[0] <= LIMIT:
+        tries.append((costs[1] / costs[0], costs[0] * 1000, costs[1] * 1000))
+        if tries[-1][0] <= LIMIT:
             break
-    return best
+    ratio, empty_ms, full_ms = min(tries)
+    above = ", ".join(f"{one[0]:.2f}" for one in tries if one[0] > LIMIT)
+    missed = f"; tries above the limit: {above}" if above else ""
+    return ratio, f"{full_ms:.3f} ms a job, empty {empty_ms:.3f} ms{missed}"

@@ -19,7 +19,7 @@ from tests.worker_protocol import ProtocolWorker, verdicts
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.asyncio(loop_scope="session")]
 
-TIMES: Final = 100
+TIMES: Final = 60
 SECTION: Final = "Latency on loopback"
 
 Answer = TypeVar("Answer")

@@ -82,22 +82,30 @@ async def test_full_lifecycle(
         database(durable_server, "bench_pgqueuer") as pgqueuer,
         database(durable_server, "bench_procrastinate") as procrastinate,
     ):
-        ours, ours_batched, theirs, theirs_batched, others = await in_turn(
+        ours, ours_batched, few_taken, many_taken, theirs_batched, others = await in_turn(
             ROUNDS,
             lambda: load("lifecycle", durable_replica.address, CLIENTS, SECONDS, 1),
             lambda: load("lifecycle", durable_replica.address, CLIENTS, SECONDS, BATCH),
-            lambda: load("pgqueuer_lifecycle", pgqueuer, CLIENTS, SECONDS, 1),
-            lambda: load("pgqueuer_lifecycle", pgqueuer, CLIENTS, SECONDS, BATCH),
+            # which of these is faster changes with the machine: compared with the faster one
+            lambda: load("pgqueuer_lifecycle", pgqueuer, CLIENTS, SECONDS, 1, 1, 10),
+            lambda: load("pgqueuer_lifecycle", pgqueuer, CLIENTS, SECONDS, 1, 1, 64),
+            lambda: load("pgqueuer_lifecycle", pgqueuer, CLIENTS, SECONDS, BATCH, 2, 64),
             lambda: load("procrastinate_lifecycle", procrastinate, CLIENTS, SECONDS),
         )
 
+    theirs = [
+        max(pair, key=lambda one: float(one["a_second"]))
+        for pair in zip(few_taken, many_taken, strict=True)
+    ]
     report.note(
         section,
         f"{CLIENTS} clients; one replica, through gRPC, unary completion, no artifacts. pgqueuer "
         "and procrastinate enqueue and process no-op jobs in one process without gRPC.",
     )
     unit = "jobs/s"
-    report.add(section, "pgqueuer, one job a call", spread(rates(theirs), unit))
+    report.add(
+        section, "pgqueuer, one job a call (faster of two settings)", spread(rates(theirs), unit)
+    )
     report.add(section, f"pgqueuer, {BATCH} jobs a call", spread(rates(theirs_batched), unit))
     report.add(section, "procrastinate, one job a call", spread(rates(others), unit))
     report.add(

@@ -1,14 +1,13 @@
-"""Enqueue and process no-op jobs with pgqueuer: ``python -m … URL CLIENTS SECONDS BATCH``.
+"""No-op jobs with pgqueuer: ``python -m … URL CLIENTS SECONDS BATCH MANAGERS TAKEN``.
 
 Its fast settings: asyncpg on uvloop, a connection for each client that enqueues (one job a call,
-or BATCH), queue managers with a connection each that take jobs in batches of 64. Outcomes are
+or BATCH), MANAGERS queue managers with a connection each that take TAKEN jobs at once. Outcomes are
 written in batches, as pgqueuer does by itself. Prints JSON: jobs processed a second.
 """
 
 import asyncio
 import json
 import sys
-from typing import Final
 
 import asyncpg
 import uvloop
@@ -20,16 +19,15 @@ from pgqueuer.queries import Queries
 from tests.benchmarks.load.backlog import Backlog
 from tests.benchmarks.load.job_text import PAYLOAD
 
-_MANAGERS: Final = 2
-_TAKEN_AT_ONCE: Final = 64
 
-
-async def main(url: str, clients: int, seconds: float, batch: int) -> dict[str, float]:
+async def main(
+    url: str, clients: int, seconds: float, batch: int, managing: int, taken: int
+) -> dict[str, float]:
     setup = Queries(AsyncpgDriver(await asyncpg.connect(url)))
     if not await setup.schema_is_installed():
         await setup.install()
     enqueuing = [Queries(AsyncpgDriver(await asyncpg.connect(url))) for _ in range(clients)]
-    managers = [PgQueuer(AsyncpgDriver(await asyncpg.connect(url))) for _ in range(_MANAGERS)]
+    managers = [PgQueuer(AsyncpgDriver(await asyncpg.connect(url))) for _ in range(managing)]
     backlog = Backlog(seconds)
 
     async def process(_job: Job) -> None:
@@ -44,9 +42,7 @@ async def main(url: str, clients: int, seconds: float, batch: int) -> dict[str, 
 
     for manager in managers:
         manager.entrypoint("picture")(process)
-    processing = [
-        asyncio.create_task(manager.run(batch_size=_TAKEN_AT_ONCE)) for manager in managers
-    ]
+    processing = [asyncio.create_task(manager.run(batch_size=taken)) for manager in managers]
     await asyncio.gather(*(enqueue(queries) for queries in enqueuing))
     measured = await backlog.drained()
     for manager in managers:
@@ -56,5 +52,6 @@ async def main(url: str, clients: int, seconds: float, batch: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    _url, _clients, _seconds, _batch = sys.argv[1:]
-    print(json.dumps(uvloop.run(main(_url, int(_clients), float(_seconds), int(_batch)))))
+    _url, _clients, _seconds, *_counts = sys.argv[1:]
+    _measured = main(_url, int(_clients), float(_seconds), *map(int, _counts))
+    print(json.dumps(uvloop.run(_measured)))

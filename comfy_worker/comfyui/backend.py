@@ -10,8 +10,11 @@ from typing import Self
 from comfy_worker.comfyui.catalogue import Catalogue, catalogue_of
 from comfy_worker.comfyui.client import ComfyClient, Download
 from comfy_worker.comfyui.driver_settings import DriverSettings
+from comfy_worker.comfyui.failures import FailureCode, failure_of_paths
+from comfy_worker.comfyui.forbidden_paths import forbidden_paths
 from comfy_worker.comfyui.graph import Graph, checkpoint_of
-from comfy_worker.comfyui.outcomes import Cancellation, Outcome
+from comfy_worker.comfyui.health import Health
+from comfy_worker.comfyui.outcomes import Cancellation, Failed, Outcome
 from comfy_worker.comfyui.outputs import OutputFile
 from comfy_worker.comfyui.prompt_run import PromptRun
 from comfy_worker.comfyui.reporting import Observers
@@ -31,8 +34,9 @@ class ComfyBackend:
         self.name = name
         self.url = url
         self._settings = settings or DriverSettings()
-        self._client = ComfyClient(url, self._settings.timeouts)
-        self._session = Session(self._client)
+        self._health = Health()
+        self._client = ComfyClient(url, self._settings.timeouts, self._health)
+        self._session = Session(self._client, self._health)
         self._runs: dict[str, PromptRun] = {}
         self._open = AsyncExitStack()
         self._checkpoint: tuple[str, str] | None = None
@@ -42,6 +46,10 @@ class ComfyBackend:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._client)
             await stack.enter_async_context(self._session)
+            probing = asyncio.create_task(
+                self._health.probe(self._client.ping), name="comfyui-probe"
+            )
+            stack.push_async_callback(_end, probing)
             self._open = stack.pop_all()
         return self
 
@@ -67,6 +75,24 @@ class ComfyBackend:
         await self._session.wait_disconnected()
 
     @property
+    def available(self) -> bool:
+        """Whether it is worth giving prompts to: connected, answering, without device fault."""
+        return self._health.available.is_set()
+
+    async def wait_available(self, seconds: float | None = None) -> bool:
+        """Wait until it can be given prompts, at most ``seconds``; return whether it can."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._health.available.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_unavailable(self) -> None:
+        """Wait until it cannot be given prompts."""
+        await self._health.unavailable.wait()
+
+    @property
     def loaded_checkpoint(self) -> str | None:
         """The checkpoint of the prompt that ran last, which ComfyUI keeps in memory.
 
@@ -87,8 +113,12 @@ class ComfyBackend:
 
         ``adopt`` holds prompt ids of earlier tries, latest first: one that is still
         queued, running, or has succeeded is taken over instead of rendering again.
-        Cancelling the coroutine leaves the prompt with ComfyUI.
+        Cancelling the coroutine leaves the prompt with ComfyUI. A graph with paths that lead
+        out of ComfyUI's folders fails without being sent.
         """
+        forbidden = forbidden_paths(graph)
+        if forbidden:
+            return Failed(prompt_id, failure_of_paths(forbidden))
         run = PromptRun(
             self._client,
             self._session,
@@ -102,6 +132,8 @@ class ComfyBackend:
             outcome = await run.run(adopt)
         finally:
             del self._runs[prompt_id]
+        if isinstance(outcome, Failed) and outcome.failure.code is FailureCode.DEVICE_FAULT:
+            self._health.device_fault()
         checkpoint = checkpoint_of(graph)
         if checkpoint is not None:
             self._checkpoint = checkpoint, self._session.client_id
@@ -142,3 +174,8 @@ class ComfyBackend:
     async def server_info(self) -> ServerInfo:
         """Read what this ComfyUI says about itself; raises as :meth:`catalogue` does."""
         return await self._client.server_info()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -11,6 +11,7 @@ import aiohttp
 
 from comfy_worker.comfyui.errors import InputError, OutputMissingError, UnexpectedAnswerError
 from comfy_worker.comfyui.graph import Graph
+from comfy_worker.comfyui.health import Health
 from comfy_worker.comfyui.outputs import OutputFile
 from comfy_worker.comfyui.prompt_state import (
     HistoryEntry,
@@ -32,10 +33,11 @@ class Timeouts:
     """
 
     read: float = 10.0
-    submit: float = 60.0
+    submit: float = 15.0
     catalogue: float = 60.0
     download_pause: float = 30.0
-    socket_heartbeat: float = 30.0
+    socket_heartbeat: float = 20.0
+    ping: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,10 @@ class ComfyClient:
     UnexpectedAnswerError when it is not one the protocol knows.
     """
 
-    def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
-        self._transport = Transport(url)
+    def __init__(
+        self, url: str, timeouts: Timeouts | None = None, health: Health | None = None
+    ) -> None:
+        self._transport = Transport(url, health or Health())
         self._timeouts = timeouts or Timeouts()
 
     async def __aenter__(self) -> Self:
@@ -148,6 +152,10 @@ class ComfyClient:
         if not isinstance(answer, Mapping):
             raise UnexpectedAnswerError("GET /object_info: not an object", status=200)
         return answer
+
+    async def ping(self) -> None:
+        """``GET /prompt``, the cheapest question; only the health learns the result."""
+        await self._transport.ping("prompt", seconds=self._timeouts.ping)
 
     async def server_info(self) -> ServerInfo:
         """``GET /system_stats``: version, device, and what the server is able to do."""

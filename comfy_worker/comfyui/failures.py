@@ -37,6 +37,7 @@ class FailureCode(StrEnum):
     NODE_FAILED = "NODE_FAILED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     DEVICE_FAULT = "DEVICE_FAULT"
+    WORKFLOW_FORBIDDEN = "WORKFLOW_FORBIDDEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +74,29 @@ def failure_of_rejection(rejection: PromptRejectedError) -> Failure:
 
 def failure_of_inputs(inputs: Sequence[InputError]) -> Failure:
     """Describe the failure of a prompt some of whose node inputs, at least one, were refused."""
-    named = [_input_message(error) for error in inputs]
-    shown = named[:_MOST_INPUT_ERRORS]
-    if len(named) > len(shown):
-        shown.append(f"and {len(named) - len(shown)} more")
+    return _failure_naming(inputs, _code_of_inputs(inputs))
+
+
+def failure_of_paths(inputs: Sequence[InputError]) -> Failure:
+    """Describe the failure of a prompt that is not sent because of the paths in these inputs."""
+    return _failure_naming(inputs, FailureCode.WORKFLOW_FORBIDDEN)
+
+
+def _code_of_inputs(inputs: Sequence[InputError]) -> FailureCode:
     missing = all(
         error.kind == "value_not_in_list" and _MODEL_INPUTS.search(error.input_name)
         for error in inputs
     )
+    return FailureCode.MODEL_NOT_FOUND if missing else FailureCode.INVALID_WORKFLOW
+
+
+def _failure_naming(inputs: Sequence[InputError], code: FailureCode) -> Failure:
+    named = [_input_message(error) for error in inputs]
+    shown = named[:_MOST_INPUT_ERRORS]
+    if len(named) > len(shown):
+        shown.append(f"and {len(named) - len(shown)} more")
     return Failure(
-        code=FailureCode.MODEL_NOT_FOUND if missing else FailureCode.INVALID_WORKFLOW,
+        code=code,
         message=public_message("; ".join(shown)),
         node_id=inputs[0].node_id,
         node_class=inputs[0].node_class,

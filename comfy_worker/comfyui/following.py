@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 import structlog
@@ -29,7 +30,8 @@ class Follower:
 
     While its events come, ComfyUI is asked only at the end, or after a silence. A prompt
     whose events go elsewhere is looked up whenever the queue's length changes, and at
-    the poll interval. ``publish`` is called after each piece of news.
+    the poll interval; once it runs, its events are overheard under the client id it was
+    sent with. ``publish`` is called after each piece of news.
     """
 
     def __init__(
@@ -38,11 +40,15 @@ class Follower:
         mailbox: Mailbox,
         settings: DriverSettings,
         publish: Callable[[], None],
+        overhear: Callable[[str, str], AbstractContextManager[None]],
     ) -> None:
         self._client = client
         self._mailbox = mailbox
         self._settings = settings
         self._publish = publish
+        self._overhear = overhear
+        self._overheard = ExitStack()
+        self._overheard_client_id: str | None = None
         self._clock = asyncio.get_running_loop().time
         self._last_look = float("-inf")
         self._unreachable_since: float | None = None
@@ -58,6 +64,10 @@ class Follower:
         Raises PromptVanishedError, and ComfyUnreachableError or UnexpectedAnswerError
         after the grace period.
         """
+        with self._overheard:
+            return await self._follow(prompt_id)
+
+    async def _follow(self, prompt_id: str) -> HistoryEntry:
         while True:
             await self._wait_until_worth_a_look()
             state = await self._look(prompt_id)
@@ -71,14 +81,23 @@ class Follower:
                             "ComfyUI no longer knows the prompt; it restarted, or the prompt "
                             "was deleted from its queue"
                         )
-                case Running():
+                case Running(client_id=client_id):
                     self._absences = 0
+                    self._listen_in(client_id, prompt_id)
                     if not self._mailbox.started:
                         self._socket_is_mute = True
                         self._mailbox.note_start(prompt_id)
                         self._publish()
                 case _:
                     self._absences = 0
+
+    def _listen_in(self, client_id: str | None, prompt_id: str) -> None:
+        if self._mailbox.hears_events or client_id is None:
+            return
+        if client_id != self._overheard_client_id:
+            self._overheard.close()
+            self._overheard.enter_context(self._overhear(client_id, prompt_id))
+            self._overheard_client_id = client_id
 
     async def _wait_until_worth_a_look(self) -> None:
         mailbox = self._mailbox

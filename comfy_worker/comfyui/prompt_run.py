@@ -174,6 +174,7 @@ class PromptRun:
             self._mailbox,
             self._settings,
             lambda: self._reporter.report(self._mailbox),
+            self._session.overhear,
         )
         try:
             entry = await follower.follow(self._prompt_id)

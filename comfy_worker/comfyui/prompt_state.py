@@ -12,6 +12,8 @@ class QueueSnapshot:
 
     running: tuple[str, ...]
     pending: tuple[str, ...]
+    client_id: str | None = None
+    """Whom the events of the running prompt are sent to."""
 
     def __contains__(self, prompt_id: object) -> bool:
         return prompt_id in self.running or prompt_id in self.pending
@@ -57,7 +59,9 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Being executed."""
+    """Being executed; its events are sent to ``client_id``."""
+
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,15 @@ def queue_of(body: Any) -> QueueSnapshot:
     """
     if not isinstance(body, Mapping):
         raise UnexpectedShapeError("the queue is not an object")
-    return QueueSnapshot(_ids(body, "queue_running"), _ids(body, "queue_pending"))
+    return QueueSnapshot(
+        _ids(body, "queue_running"), _ids(body, "queue_pending"), _client_id(body["queue_running"])
+    )
 
 
 def state_in_queue(queue: QueueSnapshot, prompt_id: str) -> Pending | Running | None:
     """Where the queue has the prompt; running wins over a duplicate still pending."""
     if prompt_id in queue.running:
-        return Running()
+        return Running(queue.client_id)
     if prompt_id in queue.pending:
         return Pending(len(queue.running) + queue.pending.index(prompt_id))
     return None
@@ -144,6 +150,14 @@ def _ids(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
     # The server lists its heap as it lies in memory; the lowest number runs first.
     known.sort(key=lambda item: item[0] if isinstance(item[0], int | float) else 0)
     return tuple(str(item[1]) for item in known)
+
+
+def _client_id(running: list[Any]) -> str | None:
+    match running:
+        case [[_, _, _, {"client_id": str(client_id)}, *_], *_]:
+            return client_id
+        case _:
+            return None
 
 
 def _messages(messages: Any) -> dict[str, Mapping[str, Any]]:

@@ -18,17 +18,9 @@ from tenacity import (
 
 from comfy_worker.comfyui.client import ComfyClient
 from comfy_worker.comfyui.errors import ComfyUnreachableError
-from comfy_worker.comfyui.events import (
-    Event,
-    Executing,
-    ExecutionStart,
-    Malformed,
-    NodeText,
-    Status,
-    Unknown,
-    parse_binary,
-    parse_text,
-)
+from comfy_worker.comfyui.event_sorting import EventSorter
+from comfy_worker.comfyui.events import parse_binary, parse_text
+from comfy_worker.comfyui.health import Health
 from comfy_worker.comfyui.mailbox import Mailbox
 
 _HANDSHAKE: Final = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -48,14 +40,15 @@ class Session:
     pauses. An async context manager.
     """
 
-    def __init__(self, client: ComfyClient) -> None:
+    def __init__(self, client: ComfyClient, health: Health) -> None:
         self._client = client
+        self._health = health
         self._client_id = str(uuid4())
         self._connected = asyncio.Event()
         self._disconnected = asyncio.Event()
         self._disconnected.set()
         self._mailboxes: dict[str, Mailbox] = {}
-        self._running: str | None = None
+        self._overhearing: dict[str, tuple[int, asyncio.Task[None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -107,6 +100,36 @@ class Session:
             if self._mailboxes.get(prompt_id) is mailbox:
                 del self._mailboxes[prompt_id]
 
+    @contextmanager
+    def overhear(self, client_id: str, running: str) -> Iterator[None]:
+        """Hear what is sent to another client id, of whose prompts ``running`` is running.
+
+        That is an id whose own socket is gone: of a predecessor, or of this session before it
+        lost its connection. ComfyUI keeps sending to it (recording 08b). Should its old socket
+        be closed only now, this one falls silent (recording 08c); nothing relies on it.
+        """
+        users, task = self._overhearing.get(client_id, (0, None))
+        if task is None:
+            task = asyncio.create_task(self._overhear(client_id, running), name="comfyui-overhear")
+            task.add_done_callback(_log_crash)
+        self._overhearing[client_id] = users + 1, task
+        try:
+            yield
+        finally:
+            users, task = self._overhearing.pop(client_id)
+            if users > 1:
+                self._overhearing[client_id] = users - 1, task
+            else:
+                task.cancel()
+
+    async def _overhear(self, client_id: str, running: str) -> None:
+        try:
+            async with self._client.websocket(client_id) as socket:
+                await socket.send_json(_HANDSHAKE)
+                await _read(socket, EventSorter(self._mailboxes, running))
+        except (ComfyUnreachableError, aiohttp.ClientError) as error:
+            log.info("prompt not overheard", prompt_id=running, reason=str(error))
+
     async def _keep_open(self) -> None:
         while True:
             async for attempt in AsyncRetrying(
@@ -125,52 +148,29 @@ class Session:
             self._client_id = client_id
             self._connected.set()
             self._disconnected.clear()
+            self._health.connected()
             self._connection_changed()
             log.info("comfyui socket open")
             try:
-                await self._read(socket)
+                await _read(socket, EventSorter(self._mailboxes))
             finally:
                 self._connected.clear()
                 self._disconnected.set()
-                self._running = None
+                self._health.disconnected()
                 self._connection_changed()
         log.warning("comfyui socket closed", code=socket.close_code)
-
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in socket:
-            if message.type is aiohttp.WSMsgType.TEXT:
-                self._sort(parse_text(message.data))
-            elif message.type is aiohttp.WSMsgType.BINARY:
-                self._sort(parse_binary(message.data))
 
     def _connection_changed(self) -> None:
         for mailbox in self._mailboxes.values():
             mailbox.connection_changed()
 
-    def _sort(self, event: Event) -> None:
-        match event:
-            case Status():
-                for mailbox in self._mailboxes.values():
-                    mailbox.queue_changed()
-            case Malformed(reason=reason):
-                log.debug("comfyui frame ignored", reason=reason)
-            case NodeText() | Unknown():
-                pass
-            case ExecutionStart(prompt_id=prompt_id):
-                self._running = prompt_id
-                self._deliver(prompt_id, event)
-            case Executing(prompt_id=str() as prompt_id, node_id=None):
-                self._running = None
-                self._deliver(prompt_id, event)
-            case _:
-                # Frames without an id belong to the prompt that runs: ComfyUI runs one
-                # at a time, and tells this client id only of its own.
-                self._deliver(event.prompt_id or self._running, event)
 
-    def _deliver(self, prompt_id: str | None, event: Event) -> None:
-        mailbox = self._mailboxes.get(prompt_id) if prompt_id is not None else None
-        if mailbox is not None:
-            mailbox.deliver(event)
+async def _read(socket: aiohttp.ClientWebSocketResponse, sorter: EventSorter) -> None:
+    async for message in socket:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            sorter.sort(parse_text(message.data))
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            sorter.sort(parse_binary(message.data))
 
 
 def _log_crash(task: asyncio.Task[None]) -> None:

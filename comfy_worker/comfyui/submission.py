@@ -40,10 +40,10 @@ async def submit(
     that may have arrived, the queue and the history decide whether to send again.
 
     Raises PromptRejectedError; UnexpectedAnswerError after three of them; and
-    ComfyUnreachableError when no answer comes within the grace period.
+    ComfyUnreachableError when no answer comes within ``submit_grace``.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.unreachable_grace
+    deadline = loop.time() + settings.submit_grace
     unexpected = 0
     in_doubt = False
     while True:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -22,6 +22,7 @@ from comfy_worker.comfyui.errors import (
     OutputTooLargeError,
     UnexpectedAnswerError,
 )
+from comfy_worker.comfyui.health import Health
 
 _LARGEST_ANSWER: Final = 128 * 1024 * 1024
 _LARGEST_FRAME: Final = 256 * 1024 * 1024
@@ -35,11 +36,13 @@ class Transport:
     """An async context manager that owns the connections to one server.
 
     ``url`` may carry a path, as behind a reverse proxy, and credentials for basic
-    authentication. Every method raises ComfyUnreachableError when no answer comes.
+    authentication. Every method raises ComfyUnreachableError when no answer comes, and at
+    once while the circuit of ``health`` is open.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, health: Health) -> None:
         self._base = URL(url)
+        self._health = health
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -55,6 +58,11 @@ class Transport:
         http, self._http = self._http, None
         if http is not None:
             await http.close()
+
+    async def ping(self, path: str, *, seconds: float) -> None:
+        """Ask for ``path`` once, also while the circuit is open; the health knows the result."""
+        with suppress(ComfyUnreachableError, UnexpectedAnswerError):
+            await self._exchange("GET", path, seconds, None, probing=True)
 
     async def get_json(self, path: str, *, seconds: float) -> Any:
         """Read JSON, with up to three attempts; raises UnexpectedAnswerError unless 200."""
@@ -94,10 +102,11 @@ class Transport:
                 timeout = aiohttp.ClientTimeout(
                     total=None, sock_connect=_CONNECT_SECONDS, sock_read=pause_seconds
                 )
-                with _faults_as_unreachable(f"GET /{path}"):
+                with self._watched(f"GET /{path}"):
                     async with self._session.get(
                         self._base.joinpath(path).with_query(query), timeout=timeout
                     ) as response:
+                        self._health.answered()
                         if response.status != 200:
                             raise UnexpectedAnswerError(
                                 f"GET /{path} answered {response.status}", status=response.status
@@ -130,14 +139,35 @@ class Transport:
         return self._http
 
     async def _exchange(
-        self, method: str, path: str, seconds: float, body: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        body: Mapping[str, Any] | None,
+        *,
+        probing: bool = False,
     ) -> tuple[int, bytes]:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
-        with _faults_as_unreachable(f"{method} /{path}"):
+        with self._watched(f"{method} /{path}", probing=probing):
             async with self._session.request(
                 method, self._base.joinpath(path), json=body, timeout=timeout
             ) as response:
-                return response.status, await _read(response, path)
+                status, text = response.status, await _read(response, path)
+        self._health.answered()
+        return status, text
+
+    @contextmanager
+    def _watched(self, request: str, *, probing: bool = False) -> Iterator[None]:
+        if self._health.is_open and not probing:
+            raise ComfyUnreachableError(
+                f"{request}: not sent, ComfyUI has stopped answering", may_have_arrived=False
+            )
+        try:
+            with _faults_as_unreachable(request):
+                yield
+        except ComfyUnreachableError:
+            self._health.unanswered()
+            raise
 
 
 def json_of(text: bytes, status: int) -> Any:

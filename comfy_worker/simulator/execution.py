@@ -1,6 +1,7 @@
 """Runs one prompt: node by node, in ComfyUI's order, with ComfyUI's messages."""
 
 import hashlib
+import math
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,8 +128,12 @@ class PromptRun:
         self._machinery.cache.put(self._signatures.of(node_id), result)
         self._executed.append(node_id)
         if result.ui is not None:
-            self._shown[node_id] = result.ui
-            self._messages.tell_executed(node_id, result.ui)
+            faults = self._machinery.faults
+            ui = result.ui | ({"values": [math.nan]} if faults.nan_in_ui else {})
+            self._shown[node_id] = ui
+            size = faults.giant_frame_bytes
+            padding = {"padding": [" " * size]} if size else {}
+            self._messages.tell_executed(node_id, ui | padding)
         self._messages.broadcast("progress_state", self._messages.progress.finish(node_id))
         return True
 

@@ -3,6 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
+
+PROMPT_IDS_SINCE: Final = (0, 3, 45)
+TARGETED_INTERRUPTS_SINCE: Final = (0, 3, 57)
 
 
 @dataclass(slots=True)
@@ -51,6 +55,12 @@ class NodeFault:
     prompt_id: str | None = None
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class Faults:
     """The traps of a simulator; all off at first.
@@ -58,21 +68,71 @@ class Faults:
     Attributes:
         history_delay_seconds: Replaces the setting of the same name when not None.
         ignore_interrupts: `POST /interrupt` answers 200 and does nothing.
-        untargeted_interrupts: The prompt id of `POST /interrupt` is ignored, as by versions
-            before targeted interrupts: whatever runs is stopped.
+        version: What `/system_stats` says; None is the truth.
+        untargeted_interrupts: The prompt id of `POST /interrupt` is ignored: whatever runs is
+            stopped.
+        ignores_prompt_ids: The prompt id of `POST /prompt` is ignored: the server draws its own.
         lost_post_answers: So many accepted `POST /prompt` lose their answer: the prompt is
             queued, then the connection is reset.
+        misleading_500s: So many accepted `POST /prompt` are answered with 500 (recording 04).
+        failing_requests: So many HTTP requests are answered with 500 and have no effect.
+        files_are_gone: `/view` answers 404, as for files somebody has deleted.
+        nan_in_ui: What nodes show has a NaN in it, which is no JSON (recording 19).
+        giant_frame_bytes: Previews and `executed` messages carry so many bytes more.
+        progress_copies: How often each progress message is sent.
         silent_sockets: WebSockets stay open and deliver nothing.
 
     """
 
     history_delay_seconds: float | None = None
     ignore_interrupts: bool = False
+    version: str | None = None
     untargeted_interrupts: bool = False
+    ignores_prompt_ids: bool = False
     lost_post_answers: int = 0
+    misleading_500s: int = 0
+    failing_requests: int = 0
+    files_are_gone: bool = False
+    nan_in_ui: bool = False
+    giant_frame_bytes: int = 0
+    progress_copies: int = 1
     silent_sockets: bool = False
+    _thawed: asyncio.Event = field(default_factory=_set_event)
+    _sockets_flow: asyncio.Event = field(default_factory=_set_event)
     _holds: list[Hold] = field(default_factory=list)
     _node_faults: list[tuple[NodeFault, int]] = field(default_factory=list)
+
+    def become(self, version: str) -> None:
+        """Say to be a version such as 0.3.40, and lack what that had not yet."""
+        numbers = tuple(int(number) for number in version.split("."))
+        self.version = version
+        self.ignores_prompt_ids = numbers < PROMPT_IDS_SINCE
+        self.untargeted_interrupts = numbers < TARGETED_INTERRUPTS_SINCE
+
+    def freeze(self) -> None:
+        """Take connections and answer nothing, as a process that was stopped."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Answer again, also what was asked meanwhile."""
+        self._thawed.set()
+
+    async def until_thawed(self) -> None:
+        """Wait while the server is frozen (its parts call this)."""
+        await self._thawed.wait()
+
+    def stall_sockets(self) -> None:
+        """Hold back every WebSocket message, as one client that does not read does to all."""
+        self._sockets_flow.clear()
+
+    def unstall_sockets(self) -> None:
+        """Deliver what was held back, and all that comes."""
+        self._sockets_flow.set()
+
+    async def until_sockets_flow(self) -> None:
+        """Wait while WebSocket messages are held back (the delivery calls this)."""
+        await self._sockets_flow.wait()
+        await self._thawed.wait()
 
     def hold(self, prompt_id: str | None = None, *, step: int = 1) -> Hold:
         """Park the next run of this prompt (None: of any) before it reports `step` (from 1)."""
@@ -81,10 +141,12 @@ class Faults:
         return hold
 
     def release_all(self) -> None:
-        """Let every parked run go on and forget all holds."""
+        """Let everything that is held back go on and forget all holds."""
         for hold in self._holds:
             hold.release()
         self._holds.clear()
+        self.thaw()
+        self.unstall_sockets()
 
     def fail_node(
         self,

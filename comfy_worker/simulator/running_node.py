@@ -70,11 +70,15 @@ class RunningNode:
             await self._park(hold)
         self._machinery.interruption.check()
         self.fail_if_planned(value)
-        jpeg = None if frame is None else await asyncio.to_thread(frame)
+        faults = self._machinery.faults
+        await faults.until_thawed()
+        jpeg = None
+        if frame is not None:
+            jpeg = await asyncio.to_thread(frame) + bytes(faults.giant_frame_bytes)
         messages = self._messages
-        messages.broadcast(
-            "progress_state", messages.progress.advance(self.node_id, value, maximum)
-        )
+        state = messages.progress.advance(self.node_id, value, maximum)
+        for _ in range(faults.progress_copies):
+            messages.broadcast("progress_state", state)
         with_metadata = self._machinery.sockets.wants_preview_metadata()
         if jpeg is not None and with_metadata:
             self._machinery.sockets.send_preview(jpeg, self._preview_metadata())
@@ -84,7 +88,8 @@ class RunningNode:
             "prompt_id": self._prompt_id,
             "node": self.node_id,
         }
-        messages.broadcast("progress", progress)
+        for _ in range(faults.progress_copies):
+            messages.broadcast("progress", progress)
         if jpeg is not None and not with_metadata:
             self._send_plain_image(IMAGE_JPEG, jpeg)
         self._machinery.signals.note_step(self._prompt_id, value)

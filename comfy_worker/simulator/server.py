@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from comfy_worker.simulator.faults import Faults
 from comfy_worker.simulator.history import History
@@ -25,8 +25,6 @@ from comfy_worker.simulator.signals import Signals
 from comfy_worker.simulator.storage import Storage
 from comfy_worker.simulator.websocket import SERVER_FEATURES, Sockets
 from comfy_worker.simulator.worker import PromptWorker
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # What bodies and files of the wrong shape raise in handlers; ComfyUI catches none of it.
 UNCAUGHT = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
@@ -56,6 +54,7 @@ class Simulator:
         self.signals = Signals()
         self._port = self.settings.port
         self._stack = contextlib.AsyncExitStack()
+        self._storage: Storage
 
     @property
     def host(self) -> str:
@@ -80,9 +79,30 @@ class Simulator:
             OSError: The address is in use, or not of this machine.
 
         """
+        self._storage = Storage(self.settings)
+        try:
+            await self.restart()
+        except BaseException:
+            self._storage.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        await self.kill()
+        self._storage.close()
+
+    async def kill(self) -> None:
+        """Cut all connections and forget queue, history and results; files stay (recording 09)."""
+        await self._stack.aclose()
+
+    async def restart(self) -> None:
+        """Serve again after a kill, at the same URL."""
         async with contextlib.AsyncExitStack() as stack:
-            storage = Storage(self.settings)
-            stack.callback(storage.close)
             sockets = Sockets(self.faults, self.signals)
             queue = PromptQueue(lambda: sockets.send("status", {"status": _status(queue)}))
             history = History()
@@ -90,7 +110,7 @@ class Simulator:
                 settings=self.settings,
                 faults=self.faults,
                 signals=self.signals,
-                storage=storage,
+                storage=self._storage,
                 sockets=sockets,
                 classes=node_classes(probes=self.settings.probe_nodes),
                 cache=ResultCache(),
@@ -104,7 +124,7 @@ class Simulator:
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, self.host, self.settings.port)
+            site = web.TCPSite(runner, self.host, self._port)
             await site.start()
             self._port = runner.addresses[0][1]
             stack.callback(sockets.abort)
@@ -113,16 +133,6 @@ class Simulator:
                 task.add_done_callback(_log_crash)
                 stack.push_async_callback(_cancel, task)
             self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        """Stop the server at once, whatever it is doing."""
-        await self._stack.aclose()
 
 
 def _application(
@@ -138,11 +148,12 @@ def _application(
         web.get("/ws", serve_socket),
         *PromptRoutes(machinery, queue, history, worker).table(),
         *JobRoutes(queue, history).table(),
-        *FileRoutes(machinery.storage).table(),
+        *FileRoutes(machinery.storage, machinery.faults).table(),
         *InfoRoutes(machinery).table(),
     ]
     application = web.Application(
-        middlewares=[_answer_500], client_max_size=SERVER_FEATURES["max_upload_size"]
+        middlewares=[_misbehave(machinery.faults), _answer_500],
+        client_max_size=SERVER_FEATURES["max_upload_size"],
     )
     application.add_routes(routes)
     application.add_routes(
@@ -150,6 +161,18 @@ def _application(
     )
     application.add_routes([web.get("/{path:.*}", not_found)])
     return application
+
+
+def _misbehave(faults: Faults) -> Middleware:
+    @web.middleware
+    async def misbehave(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await faults.until_thawed()
+        if faults.failing_requests > 0:
+            faults.failing_requests -= 1
+            return _internal_error()
+        return await handler(request)
+
+    return misbehave
 
 
 @web.middleware
@@ -161,8 +184,12 @@ async def _answer_500(request: web.Request, handler: Handler) -> web.StreamRespo
         if "Upgrade" in request.headers:  # the connection speaks WebSocket by now
             raise
         logger.info("%s %s answers 500: %r", request.method, request.path, error)
-        text = "500 Internal Server Error\n\nServer got itself in trouble"
-        return web.Response(status=500, text=text)
+        return _internal_error()
+
+
+def _internal_error() -> web.Response:
+    text = "500 Internal Server Error\n\nServer got itself in trouble"
+    return web.Response(status=500, text=text)
 
 
 def _status(queue: PromptQueue) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class Sockets:
         """Send what is in the outbox, one message after the other, until cancelled."""
         while True:
             message, client_id = await self._outbox.get()
+            await self._faults.until_sockets_flow()
             if self._faults.silent_sockets:
                 continue
             if client_id is None:

@@ -23,7 +23,7 @@ log: Final = structlog.get_logger(__name__)
 class BackendPool:
     """Keeps job_service informed of what the ComfyUIs offer.
 
-    A ComfyUI is offered while its socket is open and its catalogue has been reported;
+    A ComfyUI is offered while it is available and its catalogue has been reported;
     ``on_change`` is called when that changes. Models have no event: they are looked for
     every ``interval`` seconds.
     """
@@ -58,6 +58,7 @@ class BackendPool:
                 catalogue_digest=digest,
             )
             for name, digest in self._digests.items()
+            if self._backends[name].available
         ]
 
     def refresh(self) -> None:
@@ -75,9 +76,9 @@ class BackendPool:
     async def _keep_informed_of(self, backend: ComfyBackend) -> None:
         refresh = self._refresh[backend.name]
         while True:
-            if not await backend.wait_connected(_USUAL_SECONDS):
+            if not await backend.wait_available(_USUAL_SECONDS):
                 log.warning("waiting for comfyui", backend=backend.name)
-                await backend.wait_connected()
+                await backend.wait_available()
             refresh.clear()
             await self._report(backend)
             if not await self._stays(backend, refresh):
@@ -107,7 +108,7 @@ class BackendPool:
 
     async def _stays(self, backend: ComfyBackend, refresh: asyncio.Event) -> bool:
         """Wait until the catalogue has to be looked at again; False when ComfyUI went away."""
-        gone = asyncio.create_task(backend.wait_disconnected())
+        gone = asyncio.create_task(backend.wait_unavailable())
         due = asyncio.create_task(refresh.wait())
         try:
             await asyncio.wait(

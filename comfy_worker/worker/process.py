@@ -9,7 +9,7 @@ import structlog
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.cannot_run import CannotRunError
-from comfy_worker.comfyui import ComfyBackend
+from comfy_worker.comfyui import ComfyBackend, DriverSettings
 from comfy_worker.settings import Settings
 from comfy_worker.worker.job_run import RunSettings
 from comfy_worker.worker.job_service_connection import Access, JobServiceConnection
@@ -32,12 +32,17 @@ async def run(settings: Settings) -> None:
     await work(settings, stop, hurry)
 
 
-async def work(settings: Settings, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+async def work(
+    settings: Settings,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+    driver: DriverSettings | None = None,
+) -> None:
     """Work until ``stop`` is set, then drain until ``hurry`` is; raises as :func:`run` does."""
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(connection(settings))
         backends = [
-            await stack.enter_async_context(ComfyBackend(name, url))
+            await stack.enter_async_context(ComfyBackend(name, url, driver))
             for name, url in settings.comfyui_urls.items()
         ]
         worker = Worker(

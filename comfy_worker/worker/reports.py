@@ -37,6 +37,7 @@ _FAILURES: Final[Mapping[FailureCode, job_error_pb2.ErrorCode.ValueType]] = {
     FailureCode.NODE_FAILED: job_error_pb2.ERROR_CODE_NODE_FAILED,
     FailureCode.OUT_OF_MEMORY: job_error_pb2.ERROR_CODE_OUT_OF_MEMORY,
     FailureCode.DEVICE_FAULT: job_error_pb2.ERROR_CODE_DEVICE_FAULT,
+    FailureCode.WORKFLOW_FORBIDDEN: job_error_pb2.ERROR_CODE_WORKFLOW_FORBIDDEN,
 }
 _LOSSES: Final[Mapping[LossReason, job_error_pb2.ErrorCode.ValueType]] = {
     LossReason.UNREACHABLE: job_error_pb2.ERROR_CODE_COMFYUI_UNREACHABLE,

@@ -22,9 +22,7 @@ async def sampling(
     return run, watcher
 
 
-async def waiting(
-    backend: ComfyBackend, target: Target, prompt_id: str
-) -> asyncio.Task[Outcome]:
+async def waiting(backend: ComfyBackend, target: Target, prompt_id: str) -> asyncio.Task[Outcome]:
     """A run that ComfyUI has in its queue."""
     watcher = Watcher()
     run = asyncio.create_task(

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -105,7 +106,9 @@ async def refused(backend: ComfyBackend, graph: Graph) -> Failed:
 
 
 async def test_validation_errors_say_which_input(backend: ComfyBackend, target: Target) -> None:
-    missing = await refused(backend, target.picture(new_id()) | bad_checkpoint("no such model"))
+    missing = await refused(
+        backend, {**target.picture(new_id()), **bad_checkpoint("no such model")}
+    )
     assert missing.failure.code is FailureCode.MODEL_NOT_FOUND
     assert "no such model" in missing.failure.message
 
@@ -121,10 +124,11 @@ async def test_validation_errors_say_which_input(backend: ComfyBackend, target: 
     no_output = await refused(backend, {k: v for k, v in graph.items() if k != "save"})
     assert no_output.failure.code is FailureCode.INVALID_WORKFLOW
 
-    cycle = {
+    cycle: Graph = {
         node: {"class_type": "ImageInvert", "inputs": {"image": [other, 0]}}
         for node, other in (("a", "b"), ("b", "a"))
-    } | {"save": save("a")}
+    }
+    cycle = {**cycle, "save": save("a")}
     assert (await refused(backend, cycle)).failure.code is FailureCode.INVALID_WORKFLOW
 
 
@@ -213,7 +217,7 @@ def bad_checkpoint(name: str) -> Graph:
     return {"checkpoint": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}}}
 
 
-def save(source: str, prefix: str = "conformance/saved") -> dict[str, object]:
+def save(source: str, prefix: str = "conformance/saved") -> dict[str, Any]:
     inputs = {"images": [source, 0], "filename_prefix": prefix}
     return {"class_type": "SaveImage", "inputs": inputs}
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.timeout(1800)]
 
 KILLS = 20
 SECONDS = 60
-STEPS = 5
+STEPS = 6
 POINTS = random.Random(20)
 
 
@@ -99,14 +99,17 @@ async def test_whenever_the_worker_is_killed_the_job_completes_and_is_rendered_o
     assert (await rest(house.client, await house.job("undisturbed"))).attempt == 1
     usual_seconds = loop.time() - begun
     queued_before = house.queued()
-    attempts = []
+    tries, kills = 0, 0
 
-    for number in range(KILLS):
-        prompt = f"a lighthouse, killed {number}"
+    while kills < KILLS:
+        tries += 1
+        assert tries <= 3 * KILLS, f"only {kills} kills came before the job was done"
+        prompt = f"a lighthouse, killed {tries}"
         job_id = await house.job(prompt)
         # Not waiting for anything: this is the random point of the job's life.
         await asyncio.sleep(POINTS.uniform(0, usual_seconds))
         await house.worker.kill()
+        killed_in = await house.client.get_job(job_id)
         house.worker.start()
 
         job = await rest(house.client, job_id)
@@ -114,10 +117,9 @@ async def test_whenever_the_worker_is_killed_the_job_completes_and_is_rendered_o
         assert job.status == job_pb2.JOB_STATUS_COMPLETED, job
         assert len(job.artifacts) == 4
         assert await house.renders(prompt) == ["success"]
-        attempts.append(job.attempt)
+        kills += killed_in.status != job_pb2.JOB_STATUS_COMPLETED
 
-    assert house.queued() - queued_before == KILLS
-    assert attempts.count(2) >= KILLS // 2, f"too few kills hit a job: {attempts}"
+    assert house.queued() - queued_before == tries
 
 
 async def test_what_was_interrupted_while_no_worker_was_there_is_rendered_anew(
@@ -125,7 +127,7 @@ async def test_what_was_interrupted_while_no_worker_was_there_is_rendered_anew(
 ) -> None:
     prompt = "a lighthouse, interrupted"
     async with asyncio.timeout(SECONDS):
-        job_id = await house.job(prompt, steps=150)
+        job_id = await house.job(prompt, steps=40)
         await house.until(job_id, lambda job: job.progress.step >= 2)
         interrupted = (await house.client.get_job(job_id)).comfyui_prompt_id
         await house.worker.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from PIL import Image
 
+from comfy_worker.simulator.faults import Faults
 from comfy_worker.simulator.storage import OutsideDirectoryError, Storage, split_annotation
 
 PREVIEW_FORMATS = ("webp", "jpeg")
@@ -24,8 +25,9 @@ ACTIVE_TYPES = frozenset(
 class FileRoutes:
     """Handlers for /view, /upload/image and /upload/mask."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, faults: Faults) -> None:
         self._storage = storage
+        self._faults = faults
 
     def table(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -71,7 +73,7 @@ class FileRoutes:
         except OutsideDirectoryError:
             return 403
         path = folder / Path(name).name
-        return path if path.is_file() else 404
+        return path if path.is_file() and not self._faults.files_are_gone else 404
 
     async def _upload_image(self, request: web.Request) -> web.Response:
         form = await request.post()

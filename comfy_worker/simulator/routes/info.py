@@ -91,7 +91,7 @@ class InfoRoutes:
             "os": sys.platform,
             "ram_total": os.sysconf("SC_PHYS_PAGES") * page_size,
             "ram_free": os.sysconf("SC_AVPHYS_PAGES") * page_size,
-            "comfyui_version": COMFYUI_VERSION,
+            "comfyui_version": self._machinery.faults.version or COMFYUI_VERSION,
             "required_frontend_version": "",
             "installed_templates_version": None,
             "required_templates_version": "",

@@ -59,8 +59,10 @@ class PromptRoutes:
         if "prompt" not in body or not isinstance(body, dict):
             return _refused(problem("no_prompt", "No prompt provided", "No prompt provided"))
         graph = body["prompt"]
-        prompt_id = str(body.get("prompt_id", uuid.uuid4()))
         machinery = self._machinery
+        prompt_id = str(body.get("prompt_id", uuid.uuid4()))
+        if machinery.faults.ignores_prompt_ids:
+            prompt_id = str(uuid.uuid4())
         verdict = validate(
             graph,
             body.get("partial_execution_targets"),
@@ -81,6 +83,9 @@ class PromptRoutes:
         if machinery.faults.lost_post_answers > 0 and request.transport is not None:
             machinery.faults.lost_post_answers -= 1
             request.transport.abort()
+        if machinery.faults.misleading_500s > 0:
+            machinery.faults.misleading_500s -= 1
+            return web.Response(status=500, text="500 Internal Server Error")
         return web.json_response(
             {"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors}
         )

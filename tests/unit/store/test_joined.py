@@ -69,8 +69,8 @@ async def test_as_many_statements_as_allowed_run_at_once() -> None:
     table.open.clear()
     joined = Joined(table.run, most=1, concurrent=2)
     tasks = [asyncio.create_task(joined(request)) for request in range(4)]
-    while len(table.statements) < 2:
-        await asyncio.sleep(0)
+    await table.arrived.wait()
+    await asyncio.sleep(0)  # the other statement begins in the same turn
     assert table.statements == [[0], [1]]
     table.open.set()
     assert await asyncio.gather(*tasks) == [0, 10, 20, 30]

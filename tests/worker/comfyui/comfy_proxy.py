@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -14,28 +12,21 @@ from aiohttp import web
 class ComfyProxy:
     """Forwards HTTP and WebSocket to ``upstream``; each fault is switchable at any time.
 
-    - ``version``: what ``/system_stats`` says instead of the truth.
-    - ``drops_prompt_ids``: the client's prompt id does not arrive, as on servers that
-      draw their own.
     - ``lost_requests``: so many ``POST /prompt`` are cut off before they arrive.
-    - ``misleading_500s``: so many accepted ``POST /prompt`` are answered with 500.
-    - ``files_are_gone``: ``/view`` answers 404.
     - ``thawed``: while cleared, nothing is answered.
     - ``swallowed``: text frames with this in them do not reach the client.
+    - ``delayed``: requests such as "POST /interrupt" that go on only when their event is set.
     - ``requests``: how often each method and first path segment was asked for.
     """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self.url = ""
-        self.version: str | None = None
-        self.drops_prompt_ids = False
         self.lost_requests = 0
-        self.misleading_500s = 0
         self.thawed = asyncio.Event()
         self.thawed.set()
-        self.files_are_gone = False
         self.swallowed: str | None = None
+        self.delayed: dict[str, asyncio.Event] = {}
         self.requests: Counter[str] = Counter()
         self.client_ids: list[str] = []
         self._asked = asyncio.Condition()
@@ -83,31 +74,21 @@ class ComfyProxy:
             self._asked.notify_all()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        await self._note(f"{request.method} /{request.path.split('/')[1]}")
+        name = f"{request.method} /{request.path.split('/')[1]}"
+        await self._note(name)
         await self.thawed.wait()
+        if name in self.delayed:
+            await self.delayed[name].wait()
         body = await request.read()
         is_prompt = (request.method, request.path) == ("POST", "/prompt")
-        if self.files_are_gone and request.path == "/view":
-            return web.Response(status=404)
         if is_prompt and self.lost_requests:
             self.lost_requests -= 1
             return _cut(request)
-        if is_prompt and self.drops_prompt_ids:
-            prompt: dict[str, Any] = json.loads(body)
-            del prompt["prompt_id"]
-            body = json.dumps(prompt).encode()
         async with self._http.request(
             request.method, self._upstream + request.path_qs, data=body
         ) as response:
             answer = await response.read()
             status, content_type = response.status, response.content_type
-        if is_prompt and self.misleading_500s:
-            self.misleading_500s -= 1
-            return web.Response(status=500, text="500 Internal Server Error")
-        if self.version is not None and request.path == "/system_stats":
-            stats = json.loads(answer)
-            stats["system"]["comfyui_version"] = self.version
-            answer = json.dumps(stats).encode()
         return web.Response(status=status, body=answer, content_type=content_type)
 
     async def _bridge(self, request: web.Request) -> web.StreamResponse:

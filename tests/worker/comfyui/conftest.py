@@ -44,6 +44,7 @@ def impatient() -> DriverSettings:
         poll=0.05,
         preview_interval=0.0,
         socket_patience=0.2,
+        submit_grace=0.5,
         unreachable_grace=0.5,
         cancel_patience=0.5,
         timeouts=Timeouts(read=0.5, submit=2.0),

@@ -30,7 +30,7 @@ async def held(simulator: Simulator, prompt_id: str, graph: Graph) -> Hold:
 
 
 async def test_a_running_prompt_is_adopted(backend: ComfyBackend, simulator: Simulator) -> None:
-    graph = text_to_image()
+    graph = text_to_image(steps=100)
     hold = await held(simulator, "old", graph)
     watcher = Watcher()
     run = asyncio.create_task(
@@ -38,6 +38,7 @@ async def test_a_running_prompt_is_adopted(backend: ComfyBackend, simulator: Sim
     )
     async with asyncio.timeout(10):
         await watcher.until(lambda: watcher.starts == 1)
+        await simulator.signals.sockets_connected(2)
         hold.release()
         outcome = await run
     assert isinstance(outcome, Succeeded)
@@ -45,6 +46,8 @@ async def test_a_running_prompt_is_adopted(backend: ComfyBackend, simulator: Sim
     assert len(outcome.files) == 1
     assert watcher.accepted == ["old"]
     assert watcher.progress[-1].fraction == 1.0
+    # What is sent to the predecessor's client id is heard.
+    assert any(progress.step >= 3 for progress in watcher.progress)
     assert simulator.signals.rendered["old"] == 1
     assert simulator.signals.queued["new"] == 0
 

@@ -120,9 +120,23 @@ async def test_a_node_that_ignores_interrupts_is_reported_and_may_still_succeed(
             assert isinstance(await run, Succeeded)
 
 
-def old_server(proxy: ComfyProxy, simulator: Simulator, version: str = "0.3.50") -> None:
-    proxy.version = version
-    simulator.faults.untargeted_interrupts = True
+async def test_an_interrupt_that_comes_late_does_not_hit_the_neighbour(
+    patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+) -> None:
+    on_its_way = proxy.delayed["POST /interrupt"] = asyncio.Event()
+    async with asyncio.timeout(20):
+        run, neighbour, hold = await run_with_neighbour(patient, simulator, steps=2)
+        held = simulator.faults.hold("neighbour", step=2)
+        cancel = asyncio.create_task(patient.cancel("p1"))
+        await proxy.asked_for("POST /interrupt")
+        hold.release()
+        await held.reached()
+        on_its_way.set()
+        await simulator.signals.interrupt_received()
+        held.release()
+        assert await cancel is Cancellation.TOO_LATE
+        assert isinstance(await run, Succeeded)
+        assert isinstance(await neighbour, Succeeded)
 
 
 async def run_with_neighbour(
@@ -138,9 +152,9 @@ async def run_with_neighbour(
 
 
 async def test_an_old_server_is_not_asked_to_interrupt_when_it_could_hit_the_neighbour(
-    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+    proxied: ComfyBackend, simulator: Simulator
 ) -> None:
-    old_server(proxy, simulator)
+    simulator.faults.become("0.3.50")
     async with asyncio.timeout(20):
         run, neighbour, hold = await run_with_neighbour(proxied, simulator, steps=2)
         assert await proxied.cancel("p1") is Cancellation.STILL_RUNNING
@@ -151,9 +165,9 @@ async def test_an_old_server_is_not_asked_to_interrupt_when_it_could_hit_the_nei
 
 
 async def test_an_old_server_interrupts_a_prompt_with_steps_ahead_of_it(
-    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+    proxied: ComfyBackend, simulator: Simulator
 ) -> None:
-    old_server(proxy, simulator)
+    simulator.faults.become("0.3.50")
     async with asyncio.timeout(20):
         run, neighbour, hold = await run_with_neighbour(proxied, simulator, steps=100)
         cancel = asyncio.create_task(proxied.cancel("p1"))
@@ -165,9 +179,10 @@ async def test_an_old_server_interrupts_a_prompt_with_steps_ahead_of_it(
 
 
 async def test_an_old_server_interrupts_a_prompt_that_is_alone(
-    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+    proxied: ComfyBackend, simulator: Simulator
 ) -> None:
-    old_server(proxy, simulator, version="unknown")
+    simulator.faults.version = "unknown"
+    simulator.faults.untargeted_interrupts = True
     hold = simulator.faults.hold("p1", step=2)
     async with asyncio.timeout(20):
         run = asyncio.create_task(proxied.run("p1", slow()))

@@ -60,7 +60,7 @@ async def test_a_prompt_lost_on_its_way_is_sent_again(
 async def test_a_500_that_was_queued_nevertheless_is_not_sent_again(
     proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
 ) -> None:
-    proxy.misleading_500s = 1
+    simulator.faults.misleading_500s = 1
     assert isinstance(await proxied.run("p1", text_to_image()), Succeeded)
     assert simulator.signals.queued["p1"] == 1
     assert proxy.requests["POST /prompt"] == 1
@@ -159,22 +159,27 @@ async def test_a_cut_socket_is_opened_under_a_fresh_id_and_the_prompt_is_followe
     patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
 ) -> None:
     hold = simulator.faults.hold("p1", step=2)
-    run = asyncio.create_task(patient.run("p1", slow()))
+    watcher = Watcher()
+    run = asyncio.create_task(patient.run("p1", slow(steps=20), observers=watcher.observers()))
     async with asyncio.timeout(20):
         await hold.reached()
         await proxy.cut_sockets()
-        await proxy.asked_for("GET /ws", times=2)
+        await proxy.asked_for("GET /ws", times=3)
+        await simulator.signals.sockets_connected(2)
         hold.release()
         assert isinstance(await run, Succeeded)
         assert isinstance(await patient.run("p2", text_to_image()), Succeeded)
-    assert len(set(proxy.client_ids)) == len(proxy.client_ids) == 2
+    first, *later = proxy.client_ids
+    assert later.count(first) == 1, "the running prompt's events are still sent to it"
+    assert len(set(later)) == 2
+    assert max(progress.step for progress in watcher.progress) > 2
     assert simulator.signals.queued["p1"] == 1
 
 
 async def test_a_server_that_draws_its_own_prompt_ids_is_followed_under_them(
-    patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+    patient: ComfyBackend, simulator: Simulator
 ) -> None:
-    proxy.drops_prompt_ids = True
+    simulator.faults.ignores_prompt_ids = True
     hold = simulator.faults.hold(step=3)
     watcher = Watcher()
     run = asyncio.create_task(patient.run("p1", text_to_image(), observers=watcher.observers()))

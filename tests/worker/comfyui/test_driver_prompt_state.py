@@ -43,8 +43,9 @@ def test_any_answer_is_read_or_refused(body: object) -> None:
 def test_a_recorded_queue() -> None:
     answers = recorded.answers("07a_delete_pending", "/queue")
     queue = queue_of(next(body for status, body in answers if status == 200 and body))
-    assert queue == QueueSnapshot(("run-07a",), ("pend2-07a",))
-    assert state_in_queue(queue, "run-07a") == Running()
+    assert queue == QueueSnapshot(("run-07a",), ("pend2-07a",), queue.client_id)
+    assert queue.client_id
+    assert state_in_queue(queue, "run-07a") == Running(queue.client_id)
     assert state_in_queue(queue, "pend2-07a") == Pending(ahead=1)
     assert state_in_queue(queue, "pend-07a") is None
     assert "pend2-07a" in queue

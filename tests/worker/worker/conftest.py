@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from comfy_worker.comfyui import DriverSettings
 from comfy_worker.settings import Settings
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from job_service.client import JobServiceClient
@@ -14,8 +15,14 @@ StartWorker = Callable[..., RunningWorker]
 
 
 @pytest.fixture
-async def simulator() -> AsyncIterator[Simulator]:
-    settings = SimulatorSettings(step_seconds=0.002, load_seconds=0.0)
+def step_seconds() -> float:
+    """How long a step of the simulator takes; a test may override this fixture."""
+    return 0.002
+
+
+@pytest.fixture
+async def simulator(step_seconds: float) -> AsyncIterator[Simulator]:
+    settings = SimulatorSettings(step_seconds=step_seconds, load_seconds=0.0)
     async with Simulator(settings) as running:
         yield running
         running.faults.release_all()
@@ -30,12 +37,15 @@ async def jobs(service: str) -> AsyncIterator[JobServiceClient]:
 
 @pytest.fixture
 async def start_worker(service: str, simulator: Simulator) -> AsyncIterator[StartWorker]:
-    """Starts a worker of job_service on the simulator; keyword arguments are its settings."""
+    """Starts a worker of job_service on the simulator; keyword arguments are its settings.
+
+    ``driver`` is how patient it is with its ComfyUIs.
+    """
     started: list[RunningWorker] = []
 
-    def start(**settings: Any) -> RunningWorker:
+    def start(driver: DriverSettings | None = None, **settings: Any) -> RunningWorker:
         given = {"job_service": service, "name": "box", "comfyui_urls": simulator.url, **settings}
-        worker = RunningWorker(Settings(**given))
+        worker = RunningWorker(Settings(**given), driver)
         started.append(worker)
         return worker
 

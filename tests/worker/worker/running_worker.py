@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+from comfy_worker.comfyui import DriverSettings
 from comfy_worker.settings import Settings
 from comfy_worker.worker.process import work
 
@@ -10,10 +11,10 @@ from comfy_worker.worker.process import work
 class RunningWorker:
     """Works from its making on; what it ends with is ``task``'s result."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, driver: DriverSettings | None = None) -> None:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self.task = asyncio.create_task(work(settings, self._stop, self._hurry))
+        self.task = asyncio.create_task(work(settings, self._stop, self._hurry, driver))
 
     def drain(self) -> None:
         """Do what SIGTERM does."""

@@ -86,7 +86,9 @@ def test_every_failure_has_a_code(code: FailureCode) -> None:
     assert job_error_pb2.ErrorCode.Name(error.code) == f"ERROR_CODE_{code}"
 
 
-@pytest.mark.parametrize("reason", set(LossReason) - {LossReason.NOT_SUBMITTED})
+@pytest.mark.parametrize(
+    "reason", [reason for reason in LossReason if reason is not LossReason.NOT_SUBMITTED]
+)
 def test_every_loss_of_a_submitted_prompt_has_a_code(reason: LossReason) -> None:
     assert loss_error(reason, "why").code != job_error_pb2.ERROR_CODE_UNSPECIFIED
 

@@ -14,7 +14,6 @@ from PIL import Image
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from comfy_worker.simulator.settings import DEFAULT_LORAS
 from job_service.client import JobServiceClient
-from tests.worker.comfyui.comfy_proxy import ComfyProxy
 from tests.worker.worker.asking import SECONDS, completed, ended, picture, until
 from tests.worker.worker.conftest import StartWorker
 
@@ -205,12 +204,30 @@ async def test_an_interrupt_by_somebody_in_comfyui_is_an_error_of_its_own(
 async def test_a_file_that_cannot_be_fetched_is_a_missing_output(
     jobs: JobServiceClient, start_worker: StartWorker, simulator: Simulator
 ) -> None:
-    async with ComfyProxy(simulator.url).serving() as proxy:
-        proxy.files_are_gone = True
-        worker = start_worker(comfyui_urls=proxy.url)
-        asked = await jobs.create_job(picture())
-        job = await until(jobs, asked.id, failed_with(job_error_pb2.ERROR_CODE_OUTPUT_MISSING))
-        assert "404" in job.error.technical_details
+    simulator.faults.files_are_gone = True
+    start_worker()
+    asked = await jobs.create_job(picture())
+    job = await until(jobs, asked.id, failed_with(job_error_pb2.ERROR_CODE_OUTPUT_MISSING))
+    assert "404" in job.error.technical_details
+
+
+async def test_two_equal_jobs_have_files_of_their_own(
+    jobs: JobServiceClient, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    settings = SimulatorSettings(
+        step_seconds=0.002, load_seconds=0.0, output_directory=tmp_path / "output"
+    )
+    async with Simulator(settings) as simulator:
+        worker = start_worker(comfyui_urls=simulator.url)
+        sampler = job_pb2.Sampler(steps=2, seed=7)
+        first = await jobs.create_job(picture(sampler=sampler))
+        await completed(jobs, first.id)
+        for path in (tmp_path / "output").rglob("*.png"):
+            path.unlink()
+        # Everything of it but the saving is in ComfyUI's cache.
+        second = await jobs.create_job(picture(sampler=sampler))
+        done = await completed(jobs, second.id)
+        assert (len(done.artifacts), done.attempt) == (4, 1)
         await worker.end()
 
 

@@ -1,0 +1,82 @@
+"""How long a ComfyUI needs for many prompts: posted straight, and through the driver."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+from uuid import uuid4
+
+import aiohttp
+
+from comfy_worker.comfyui import ComfyBackend, Graph, Succeeded
+from tests.conformance.targets import new_id
+
+PROMPTS: Final = 200
+_DEPTH: Final = 2
+
+
+def model_free(side: int = 512) -> Graph:
+    """A graph that needs no model; its colour and file name are new, so nothing is cached."""
+    mark = uuid4()
+    return {
+        "empty": {
+            "class_type": "EmptyImage",
+            "inputs": {
+                "width": side,
+                "height": side,
+                "batch_size": 1,
+                "color": mark.int % 0xFFFFFF,
+            },
+        },
+        "save": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["empty", 0], "filename_prefix": f"busy/{mark}"},
+        },
+    }
+
+
+async def straight(url: str, graphs: Sequence[Graph]) -> float:
+    """Seconds from the first POST to the end of the last prompt, all of them queued at once."""
+    client_id = new_id()
+    async with aiohttp.ClientSession(url) as http:
+        socket = await http.ws_connect(f"/ws?clientId={client_id}", max_msg_size=0)
+        begun = time.perf_counter()
+        for graph in graphs:
+            body = {"prompt": graph, "client_id": client_id}
+            async with http.post("/prompt", json=body) as response:
+                assert response.status == 200, await response.text()
+        ended = 0
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                event = json.loads(message.data)
+                ended += event["type"] == "executing" and event["data"]["node"] is None
+            if ended == len(graphs):
+                break
+        taken = time.perf_counter() - begun
+        await socket.close()
+    return taken
+
+
+async def by_driver(backend: ComfyBackend, graphs: Sequence[Graph]) -> float:
+    """Seconds for the same, by the driver, with two prompts in ComfyUI at a time."""
+    return await all_of(graphs, lambda graph: _run(backend, graph))
+
+
+async def all_of(graphs: Sequence[Graph], run: Callable[[Graph], Awaitable[None]]) -> float:
+    """Seconds in which ``run`` gets done with all graphs, two at a time."""
+    waiting = iter(graphs)
+
+    async def slot() -> None:
+        for graph in waiting:
+            await run(graph)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(slot() for _ in range(_DEPTH)))
+    return time.perf_counter() - begun
+
+
+async def _run(backend: ComfyBackend, graph: Graph) -> None:
+    outcome = await backend.run(new_id(), graph)
+    assert isinstance(outcome, Succeeded), outcome
+    assert outcome.files

@@ -64,6 +64,7 @@ async def occupy(jobs: JobServiceClient, good: Simulator, bad: str) -> list[int]
     return on_bad
 
 
+@pytest.mark.benchmark  # it measures: on a busy machine its ratio says nothing
 @pytest.mark.parametrize("how", ["dead", "frozen"])
 async def test_throughput_stays_that_of_the_other_and_no_job_fails(
     how: str,

@@ -1,6 +1,6 @@
 """OperatorService: what whoever runs the system calls."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -24,7 +24,7 @@ from job_service.store.attempts import attempts_of
 from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows, WorkerRow
 from job_service.store.jobs import JobStore
-from job_service.store.leases import Ending, LeaseStore
+from job_service.store.leases import LeaseStore, given_back
 from job_service.store.pauses import Pause, PauseStore
 from job_service.store.tables import JobRow
 
@@ -188,16 +188,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         lease = await self._jobs.lease_of(row.id)
         if lease is None:
             return False
-        ended = await self._leases.end(
-            Ending(
-                lease=lease,
-                outcome="released",
-                reported_by=None,
-                retry=True,
-                charge=False,
-                delay=timedelta(),
-            )
-        )
+        ended = await self._leases.end(given_back(lease))
         if ended.changed:
             self._announce_loss(row)
         return ended.changed

@@ -12,7 +12,7 @@ from job_service.events.hub import Hub, JobChanged, Stopping, WorkAvailable
 from job_service.jobs.refusals import RefusedError
 from job_service.queue.claim_round import ClaimRound, Granted, LeaseCall
 from job_service.queue.fleet import Fleet
-from job_service.store.leases import Ending, LeaseKey, LeaseStore
+from job_service.store.leases import LeaseKey, LeaseStore, given_back
 
 #: Seconds after which the queue is looked at again for waiting workers without anybody having said
 #: that there is work: jobs may have been created at another replica.
@@ -86,16 +86,7 @@ class Dispatcher:
 
     async def give_back(self, lease: LeaseKey) -> None:
         """Put a job back, uncharged, that did not reach its worker."""
-        await self._leases.end(
-            Ending(
-                lease=lease,
-                outcome="released",
-                reported_by=None,
-                retry=True,
-                charge=False,
-                delay=timedelta(),
-            )
-        )
+        await self._leases.end(given_back(lease))
         self._hub.publish(JobChanged(lease.job_id), WorkAvailable())
 
     async def _serve(self) -> bool:

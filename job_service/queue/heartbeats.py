@@ -10,7 +10,7 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 
 from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
 from job_service.queue.fleet import BeatMemory, Fleet, Member
-from job_service.store.leases import Beat, Ending, HeldLease, LeaseKey, LeaseStore
+from job_service.store.leases import Beat, HeldLease, LeaseKey, LeaseStore, given_back
 
 #: A lease that was listed in none of this many heartbeats over this many seconds was given in an
 #: answer that never arrived.
@@ -89,21 +89,10 @@ class Heartbeats:
             for token, (count, since) in memory.unclaimed.items()
             if count > _UNCLAIMED_BEATS and now - since >= _UNCLAIMED_SECONDS
         ]
-        await asyncio.gather(*(self._leases.end(_never_claimed(one.lease)) for one in lost))
+        await asyncio.gather(*(self._leases.end(given_back(one.lease)) for one in lost))
         for one in lost:
             self._hub.publish(JobChanged(one.lease.job_id), WorkAvailable())
         return [one for one in held if one not in lost]
-
-
-def _never_claimed(lease: LeaseKey) -> Ending:
-    return Ending(
-        lease=lease,
-        outcome="released",
-        reported_by=None,
-        retry=True,
-        charge=False,
-        delay=timedelta(),
-    )
 
 
 def _verdicts(listed: Sequence[LeaseKey], held: Sequence[HeldLease]) -> Verdicts:

@@ -316,6 +316,18 @@ class Ending:
     only_expired: bool = False
 
 
+def given_back(lease: LeaseKey) -> Ending:
+    """The service itself returns a job to the queue, uncharged and at once."""
+    return Ending(
+        lease=lease,
+        outcome="released",
+        reported_by=None,
+        retry=True,
+        charge=False,
+        delay=timedelta(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What became of the job: its state, and whether this call changed it.

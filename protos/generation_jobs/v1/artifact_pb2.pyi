@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -66,6 +67,7 @@ class Artifact(_message.Message):
     THUMBNAIL_SIZE_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Never reused."""
     job_id: _builtins.int
@@ -96,6 +98,10 @@ class Artifact(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
 
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long sound, video or an animation plays; absent for what does not play, and when unknown."""
+
     def __init__(
         self,
         *,
@@ -113,10 +119,11 @@ class Artifact(_message.Message):
         thumbnail_size: _builtins.int = ...,
         node_id: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "content_type", b"content_type", "created_at", b"created_at", "filename", b"filename", "height", b"height", "id", b"id", "job_id", b"job_id", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "content_type", b"content_type", "created_at", b"created_at", "duration", b"duration", "filename", b"filename", "height", b"height", "id", b"id", "job_id", b"job_id", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no such worker."""
     ERROR_REASON_TEMPLATE_NOT_FOUND: _ErrorReason.ValueType  # 22
     """NOT_FOUND: no such workflow template."""
+    ERROR_REASON_INPUT_NOT_FOUND: _ErrorReason.ValueType  # 23
+    """NOT_FOUND: no such input, or it belongs to somebody else."""
+    ERROR_REASON_TEMPLATE_EXISTS: _ErrorReason.ValueType  # 24
+    """ALREADY_EXISTS: there is a template of this name; UpdateTemplate changes it."""
+    ERROR_REASON_TEMPLATE_BUILT_IN: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION: the template is built in and cannot be changed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of google.rpc.ErrorInfo.reason in domain "generation-jobs". The reason travels as the
@@ -120,4 +126,10 @@ ERROR_REASON_WORKER_NOT_FOUND: ErrorReason.ValueType  # 21
 """NOT_FOUND: no such worker."""
 ERROR_REASON_TEMPLATE_NOT_FOUND: ErrorReason.ValueType  # 22
 """NOT_FOUND: no such workflow template."""
+ERROR_REASON_INPUT_NOT_FOUND: ErrorReason.ValueType  # 23
+"""NOT_FOUND: no such input, or it belongs to somebody else."""
+ERROR_REASON_TEMPLATE_EXISTS: ErrorReason.ValueType  # 24
+"""ALREADY_EXISTS: there is a template of this name; UpdateTemplate changes it."""
+ERROR_REASON_TEMPLATE_BUILT_IN: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION: the template is built in and cannot be changed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -306,7 +306,9 @@ class GenerationJob(_message.Message):
     """How many pictures one run makes: 1 to 8 (the server may allow more). Default: 1."""
     workflow_json: _builtins.str
     """A whole graph in ComfyUI's API format, as UTF-8 JSON text of at most 1 MiB. Kept byte for
-    byte: numbers above 2^53 and the order of keys survive.
+    byte: numbers above 2^53 and the order of keys survive. What ComfyUI's user interface saves
+    is another format; it is converted, and the job then holds the result, while a worker offers
+    all its node classes. A text value "input://NAME" stands for the input of that name.
     """
     params_json: _builtins.str
     """Immutable. Free parameters as a UTF-8 JSON object of at most 256 KiB. Default: "{}"."""
@@ -622,7 +624,11 @@ class TemplateRef(_message.Message):
     version: _builtins.int
     """Its version; 0: the newest at the time of creation, which is then stored."""
     arguments_json: _builtins.str
-    """Values by parameter name, as a UTF-8 JSON object of at most 256 KiB."""
+    """Values by parameter name, as a UTF-8 JSON object of at most 256 KiB. A parameter that is named
+    for a field of the job (prompt, negative_prompt, checkpoint_model, width, height, batch_size,
+    seed, steps, cfg, sampler_name, scheduler, denoise) takes that field's value and is not
+    repeated here; one of type INPUT takes the input bound under its own name.
+    """
     def __init__(
         self,
         *,
@@ -647,7 +653,9 @@ class InputBinding(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     INPUT_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What the recipe calls it, for example "image", "mask" or "control": 1 to 63 characters."""
+    """What the recipe calls it, for example "image", "mask" or "control": 1 to 63 characters. A
+    template names it in a parameter of type INPUT, a graph in a text value "input://NAME".
+    """
     input_id: _builtins.int
     """Id of the InputAsset."""
     def __init__(

@@ -317,6 +317,8 @@ class Lease(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     PROMPT_ID_FIELD_NUMBER: _builtins.int
     PRIOR_PROMPTS_FIELD_NUMBER: _builtins.int
+    WORKFLOW_JSON_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     """The job."""
     lease_token: _builtins.str
@@ -327,6 +329,11 @@ class Lease(_message.Message):
     """The ComfyUI that must run it: `BackendOffer.name`."""
     prompt_id: _builtins.str
     """The id the prompt must have in ComfyUI: a UUIDv5 of installation, job and attempt."""
+    workflow_json: _builtins.str
+    """The graph to run in ComfyUI's API format, as UTF-8 JSON text. A text value "input://NAME" in
+    it stands for the file that the input of this name has become in ComfyUI. Empty: the built-in
+    text-to-image graph of the job's own fields. `job.workflow_json` is left out of a lease.
+    """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long the lease lasts without a heartbeat, counted from when LeaseJobs was called."""
@@ -341,6 +348,10 @@ class Lease(_message.Message):
         queued, runs or has succeeded must be adopted instead of submitting another.
         """
 
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeasedInput]:
+        """The inputs the graph names; their content comes from ReadInput."""
+
     def __init__(
         self,
         *,
@@ -352,14 +363,44 @@ class Lease(_message.Message):
         backend: _builtins.str = ...,
         prompt_id: _builtins.str = ...,
         prior_prompts: _abc.Iterable[Global___PriorPrompt] | None = ...,
+        workflow_json: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___LeasedInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "backend", b"backend", "job", b"job", "job_id", b"job_id", "lease_token", b"lease_token", "prior_prompts", b"prior_prompts", "prompt_id", b"prompt_id", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "backend", b"backend", "inputs", b"inputs", "job", b"job", "job_id", b"job_id", "lease_token", b"lease_token", "prior_prompts", b"prior_prompts", "prompt_id", b"prompt_id", "ttl", b"ttl", "workflow_json", b"workflow_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class LeasedInput(_message.Message):
+    """An input of a leased job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What the graph calls it."""
+    @_builtins.property
+    def input(self) -> _artifact_pb2.InputAsset:
+        """The stored input."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        input: _artifact_pb2.InputAsset | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeasedInput: _TypeAlias = LeasedInput  # noqa: Y015
 
 @_typing.final
 class PriorPrompt(_message.Message):
@@ -718,6 +759,7 @@ class ArtifactHeader(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     THUMBNAIL_SIZE_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     role: _artifact_pb2.ArtifactRole.ValueType
     """What it is for."""
     position: _builtins.int
@@ -742,6 +784,10 @@ class ArtifactHeader(_message.Message):
     def lease(self) -> Global___LeaseRef:
         """The lease it belongs to."""
 
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long sound, video or an animation plays; absent for what does not play, and when unknown."""
+
     def __init__(
         self,
         *,
@@ -756,10 +802,11 @@ class ArtifactHeader(_message.Message):
         height: _builtins.int = ...,
         thumbnail_size: _builtins.int = ...,
         node_id: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "height", b"height", "lease", b"lease", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "duration", b"duration", "filename", b"filename", "height", b"height", "lease", b"lease", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -788,6 +835,64 @@ class UploadArtifactResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadArtifactResponse: _TypeAlias = UploadArtifactResponse  # noqa: Y015
+
+@_typing.final
+class ReadInputRequest(_message.Message):
+    """Request of ReadInput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    input_id: _builtins.int
+    """Id of the input, one of `Lease.inputs`."""
+    @_builtins.property
+    def lease(self) -> Global___LeaseRef:
+        """The lease of the job."""
+
+    def __init__(
+        self,
+        *,
+        lease: Global___LeaseRef | None = ...,
+        input_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_id", b"input_id", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadInputRequest: _TypeAlias = ReadInputRequest  # noqa: Y015
+
+@_typing.final
+class ReadInputResponse(_message.Message):
+    """One message of a ReadInput stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes, at most 256 KiB."""
+    @_builtins.property
+    def input(self) -> _artifact_pb2.InputAsset:
+        """What is being read."""
+
+    def __init__(
+        self,
+        *,
+        input: _artifact_pb2.InputAsset | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "content", b"content", "input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "content", b"content", "input", b"input"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["input", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ReadInputResponse: _TypeAlias = ReadInputResponse  # noqa: Y015
 
 @_typing.final
 class CompleteJobRequest(_message.Message):
@@ -1026,6 +1131,8 @@ class BackendCatalogue(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     DEVICE_MEMORY_FIELD_NUMBER: _builtins.int
+    NODE_SIGNATURES_FIELD_NUMBER: _builtins.int
+    CHOICE_LISTS_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
     """Configured name of the ComfyUI."""
     digest: _builtins.str
@@ -1064,6 +1171,14 @@ class BackendCatalogue(_message.Message):
     def node_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Node classes."""
 
+    @_builtins.property
+    def node_signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeSignature]:
+        """What its node classes take and give, so that graphs can be checked before they are submitted."""
+
+    @_builtins.property
+    def choice_lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoiceList]:
+        """The lists of values that `NodeInputSignature.choice_list` points into; many inputs share one."""
+
     def __init__(
         self,
         *,
@@ -1080,14 +1195,145 @@ class BackendCatalogue(_message.Message):
         max_batch_size: _builtins.int = ...,
         device: _builtins.str = ...,
         device_memory: _builtins.int = ...,
+        node_signatures: _abc.Iterable[Global___NodeSignature] | None = ...,
+        choice_lists: _abc.Iterable[Global___ChoiceList] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "checkpoints", b"checkpoints", "comfyui_version", b"comfyui_version", "device", b"device", "device_memory", b"device_memory", "digest", b"digest", "loras", b"loras", "max_batch_size", b"max_batch_size", "max_dimension", b"max_dimension", "node_classes", b"node_classes", "samplers", b"samplers", "schedulers", b"schedulers", "vaes", b"vaes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "checkpoints", b"checkpoints", "choice_lists", b"choice_lists", "comfyui_version", b"comfyui_version", "device", b"device", "device_memory", b"device_memory", "digest", b"digest", "loras", b"loras", "max_batch_size", b"max_batch_size", "max_dimension", b"max_dimension", "node_classes", b"node_classes", "node_signatures", b"node_signatures", "samplers", b"samplers", "schedulers", b"schedulers", "vaes", b"vaes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackendCatalogue: _TypeAlias = BackendCatalogue  # noqa: Y015
+
+@_typing.final
+class NodeSignature(_message.Message):
+    """What a node class takes and gives, out of ComfyUI's `/object_info`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_TYPE_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TYPES_FIELD_NUMBER: _builtins.int
+    IS_OUTPUT_NODE_FIELD_NUMBER: _builtins.int
+    class_type: _builtins.str
+    """The class."""
+    is_output_node: _builtins.bool
+    """Whether its results leave ComfyUI; a graph needs at least one such node."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeInputSignature]:
+        """Its inputs, in the order in which ComfyUI lists them, required ones first."""
+
+    @_builtins.property
+    def output_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Types of its outputs, by slot."""
+
+    def __init__(
+        self,
+        *,
+        class_type: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___NodeInputSignature] | None = ...,
+        output_types: _abc.Iterable[_builtins.str] | None = ...,
+        is_output_node: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_type", b"class_type", "inputs", b"inputs", "is_output_node", b"is_output_node", "output_types", b"output_types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeSignature: _TypeAlias = NodeSignature  # noqa: Y015
+
+@_typing.final
+class NodeInputSignature(_message.Message):
+    """What one input of a node class takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    CHOICE_LIST_FIELD_NUMBER: _builtins.int
+    IS_WIDGET_FIELD_NUMBER: _builtins.int
+    HAS_CONTROL_WIDGET_FIELD_NUMBER: _builtins.int
+    IS_UPLOAD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    type: _builtins.str
+    """Its type, for example "MODEL", "INT" or "COMBO"; several are joined by commas, "*" is any."""
+    required: _builtins.bool
+    """Whether a graph must give it."""
+    minimum: _builtins.float
+    """Smallest number, where it has one."""
+    maximum: _builtins.float
+    """Largest number, where it has one."""
+    choice_list: _builtins.int
+    """For a COMBO: the position in `BackendCatalogue.choice_lists` of the values it takes."""
+    is_widget: _builtins.bool
+    """Whether it is a widget, which takes a value, and not only a link."""
+    has_control_widget: _builtins.bool
+    """Whether the user interface adds a widget for what happens to the value after a run, which
+    takes a place of its own in saved workflows ("control_after_generate").
+    """
+    is_upload: _builtins.bool
+    """Whether it names a file that was uploaded to ComfyUI ("image_upload" and its like)."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+        required: _builtins.bool = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
+        choice_list: _builtins.int | None = ...,
+        is_widget: _builtins.bool = ...,
+        has_control_widget: _builtins.bool = ...,
+        is_upload: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_choice_list", b"_choice_list", "_maximum", b"_maximum", "_minimum", b"_minimum", "choice_list", b"choice_list", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_choice_list", b"_choice_list", "_maximum", b"_maximum", "_minimum", b"_minimum", "choice_list", b"choice_list", "has_control_widget", b"has_control_widget", "is_upload", b"is_upload", "is_widget", b"is_widget", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "required", b"required", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__choice_list: _TypeAlias = _typing.Literal["choice_list"]  # noqa: Y015
+    _WhichOneofArgType__choice_list: _TypeAlias = _typing.Literal["_choice_list", b"_choice_list"]  # noqa: Y015
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__choice_list) -> _WhichOneofReturnType__choice_list | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___NodeInputSignature: _TypeAlias = NodeInputSignature  # noqa: Y015
+
+@_typing.final
+class ChoiceList(_message.Message):
+    """Values that a COMBO input takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values, numbers as their text."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceList: _TypeAlias = ChoiceList  # noqa: Y015
 
 @_typing.final
 class ReportCatalogueResponse(_message.Message):

@@ -59,6 +59,11 @@ class WorkerServiceStub:
                 request_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.FromString,
                 _registered_method=True)
+        self.ReadInput = channel.unary_stream(
+                '/generation_jobs.v1.WorkerService/ReadInput',
+                request_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputRequest.SerializeToString,
+                response_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputResponse.FromString,
+                _registered_method=True)
         self.CompleteJob = channel.unary_unary(
                 '/generation_jobs.v1.WorkerService/CompleteJob',
                 request_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.CompleteJobRequest.SerializeToString,
@@ -127,6 +132,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadInput(self, request, context):
+        """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
+        job has no such input; ABORTED (LEASE_LOST).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompleteJob(self, request, context):
         """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
         with the same lease is OK.
@@ -181,6 +194,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.UploadArtifact,
                     request_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.FromString,
                     response_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.SerializeToString,
+            ),
+            'ReadInput': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadInput,
+                    request_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputRequest.FromString,
+                    response_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputResponse.SerializeToString,
             ),
             'CompleteJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteJob,
@@ -316,6 +334,33 @@ class WorkerService:
             '/generation_jobs.v1.WorkerService/UploadArtifact',
             generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.SerializeToString,
             generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/generation_jobs.v1.WorkerService/ReadInput',
+            generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputRequest.SerializeToString,
+            generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputResponse.FromString,
             options,
             channel_credentials,
             insecure,

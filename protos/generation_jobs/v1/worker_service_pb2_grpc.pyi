@@ -60,6 +60,10 @@ class WorkerServiceStub:
     `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
     does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
     """
+    ReadInput: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]
+    """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
+    job has no such input; ABORTED (LEASE_LOST).
+    """
     CompleteJob: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.CompleteJobRequest, _worker_service_pb2.CompleteJobResponse]
     """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
     with the same lease is OK.
@@ -108,6 +112,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Workers call UploadArtifact for each file before they complete the job: first a message with
     `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
     does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
+    """
+    ReadInput: _aio.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]  # type: ignore[assignment]
+    """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
+    job has no such input; ABORTED (LEASE_LOST).
     """
     CompleteJob: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.CompleteJobRequest, _worker_service_pb2.CompleteJobResponse]  # type: ignore[assignment]
     """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
@@ -178,6 +186,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Workers call UploadArtifact for each file before they complete the job: first a message with
         `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
         does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadInput(
+        self,
+        request: _worker_service_pb2.ReadInputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_service_pb2.ReadInputResponse], _abc.AsyncIterator[_worker_service_pb2.ReadInputResponse]]:
+        """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
+        job has no such input; ABORTED (LEASE_LOST).
         """
 
     @_abc_1.abstractmethod

@@ -38,6 +38,10 @@ class _ParameterTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paramet
     """true or false."""
     PARAMETER_TYPE_INPUT: _ParameterType.ValueType  # 5
     """The name of an input bound with `GenerationJob.inputs`."""
+    PARAMETER_TYPE_SEED: _ParameterType.ValueType  # 6
+    """A whole number from 0 to 2^63-1 that is drawn when it is not given."""
+    PARAMETER_TYPE_CHOICE: _ParameterType.ValueType  # 7
+    """One of the values that the workers' catalogues have for its targets, for example a checkpoint."""
 
 class ParameterType(_ParameterType, metaclass=_ParameterTypeEnumTypeWrapper):
     """What values a template parameter takes."""
@@ -54,6 +58,10 @@ PARAMETER_TYPE_BOOLEAN: ParameterType.ValueType  # 4
 """true or false."""
 PARAMETER_TYPE_INPUT: ParameterType.ValueType  # 5
 """The name of an input bound with `GenerationJob.inputs`."""
+PARAMETER_TYPE_SEED: ParameterType.ValueType  # 6
+"""A whole number from 0 to 2^63-1 that is drawn when it is not given."""
+PARAMETER_TYPE_CHOICE: ParameterType.ValueType  # 7
+"""One of the values that the workers' catalogues have for its targets, for example a checkpoint."""
 Global___ParameterType: _TypeAlias = ParameterType  # noqa: Y015
 
 @_typing.final

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,10 +10,24 @@ from uuid import UUID
 import grpc
 from generation_jobs.v1 import generation_job_service_pb2, job_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
-from google.protobuf import json_format
 
 from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message, duration, job_message
+from job_service.api.worker_requests import (
+    MAX_LEASES,
+    Offered,
+    catalogues,
+    check_job_error,
+    lease_key,
+    listed_leases,
+    longest_wait,
+    new_artifact,
+    reported_leases,
+    retry_after,
+    running_for,
+    worker_identity,
+    worker_offer,
+)
 from job_service.artifacts.objects import ContentMismatchError, ObjectStoreOfArtifacts
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkAvailable
 from job_service.events.progress_board import ProgressBoard
@@ -23,12 +36,12 @@ from job_service.jobs.fields import FieldChecks
 from job_service.jobs.principal import Role
 from job_service.jobs.prompt_id import prompt_id
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.jobs.states import ROLE_FROM_WIRE, STATUS_TO_WIRE, TYPE_FROM_WIRE
-from job_service.queue.claim_round import Granted, LeaseCall, WaitingBackend
+from job_service.jobs.states import STATUS_TO_WIRE
+from job_service.queue.claim_round import Granted, LeaseCall
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet, Member
 from job_service.queue.heartbeats import Heartbeats, Verdicts
-from job_service.store.artifacts import ArtifactTable, NewArtifact
+from job_service.store.artifacts import ArtifactTable
 from job_service.store.leases import (
     UNSTORED,
     Completion,
@@ -37,30 +50,14 @@ from job_service.store.leases import (
     LeaseKey,
     LeaseStore,
 )
-from job_service.store.workers import Catalogue
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_MAX_LEASES: Final = 64
-_MAX_BACKENDS: Final = 64
-_MAX_LISTED: Final = 1024
-_LONGEST_WAIT: Final = timedelta(seconds=60)
-_LONGEST_RETRY: Final = timedelta(days=1)
-_LONGEST_RUN: Final = timedelta(days=7)
-_LONGEST_REMAINING: Final = timedelta(days=365)
-_NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 _REPORT_VERDICTS: Final[Mapping[bool | None, "pb.Verdict.ValueType"]] = {
     None: pb.VERDICT_LOST,
     True: pb.VERDICT_CANCEL,
     False: pb.VERDICT_CONTINUE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Offered:
-    job_types: list[str]
-    backend_labels: list[str]
-    backends: list[WaitingBackend]
 
 
 class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -96,10 +93,10 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.LeaseJobsResponse:
         _worker()
         checks = FieldChecks()
-        name, instance_id = _identity(checks, request.worker)
-        offered = _offer(checks, request.offer)
-        checks.integer("max_jobs", request.max_jobs, low=1, high=_MAX_LEASES)
-        wait = checks.duration("wait", request.wait, low=timedelta(), high=_LONGEST_WAIT)
+        name, instance_id = worker_identity(checks, request.worker)
+        offered = worker_offer(checks, request.offer)
+        checks.integer("max_jobs", request.max_jobs, low=1, high=MAX_LEASES)
+        wait = longest_wait(checks, request)
         checks.text("request_id", request.request_id, shortest=1, longest=limits.MAX_REQUEST_ID)
         checks.raise_if_wrong()
         called_at = time.monotonic()
@@ -156,14 +153,9 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.HeartbeatResponse:
         _worker()
         checks = FieldChecks()
-        name, instance_id = _identity(checks, request.worker)
-        if len(request.leases) > _MAX_LISTED:
-            checks.wrong("leases", f"must have at most {_MAX_LISTED} entries")
-        listed = [
-            _lease_key(checks, f"leases[{index}]", lease)
-            for index, lease in enumerate(request.leases[:_MAX_LISTED])
-        ]
-        wait = checks.duration("wait", request.wait, low=timedelta(), high=_LONGEST_WAIT)
+        name, instance_id = worker_identity(checks, request.worker)
+        listed = listed_leases(checks, request)
+        wait = longest_wait(checks, request)
         checks.raise_if_wrong()
         verdicts, directives = await self._heartbeats.beat(
             name, instance_id, listed, draining=request.draining, wait=wait
@@ -179,14 +171,14 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.ReportProgressResponse:
         _worker()
         checks = FieldChecks()
-        _identity(checks, request.worker)
-        if len(request.reports) > _MAX_LISTED:
-            checks.wrong("reports", f"must have at most {_MAX_LISTED} entries")
-        reports = list(request.reports[:_MAX_LISTED])
-        keys = [_report(checks, f"reports[{n}]", report) for n, report in enumerate(reports)]
+        worker_identity(checks, request.worker)
+        keys = reported_leases(checks, request)
         checks.raise_if_wrong()
         held = await asyncio.gather(
-            *(self._take_report(key, report) for key, report in zip(keys, reports, strict=True))
+            *(
+                self._take_report(key, report)
+                for key, report in zip(keys, request.reports, strict=True)
+            )
         )
         return pb.ReportProgressResponse(
             verdicts=[
@@ -194,7 +186,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                     lease=report.lease,
                     verdict=_REPORT_VERDICTS[cancel],
                 )
-                for report, cancel in zip(reports, held, strict=True)
+                for report, cancel in zip(request.reports, held, strict=True)
             ]
         )
 
@@ -208,7 +200,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             checks.wrong("header", "must be the first message")
             checks.raise_if_wrong()
             raise AssertionError("unreachable")
-        lease, artifact = _header(checks, first.header)
+        lease, artifact = new_artifact(checks, first.header)
         checks.raise_if_wrong()
         announced = await self._artifacts.announce(lease, artifact)
         if announced is None:
@@ -235,13 +227,13 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.CompleteJobResponse:
         _worker()
         checks = FieldChecks()
-        _identity(checks, request.worker)
-        lease = _lease_key(checks, "lease", request.lease)
-        running_for = _running_for(checks, "running_for", request)
+        worker_identity(checks, request.worker)
+        lease = lease_key(checks, "lease", request.lease)
+        started_ago = running_for(checks, "running_for", request)
         checks.text("prompt_id", request.prompt_id, longest=limits.MAX_NAME)
         checks.raise_if_wrong()
         ended = await self._leases.complete(
-            Completion(lease, request.artifact_ids, running_for, request.prompt_id)
+            Completion(lease, request.artifact_ids, started_ago, request.prompt_id)
         )
         if ended.status == UNSTORED:
             checks.wrong("artifact_ids", "names an artifact that this attempt has not stored")
@@ -251,14 +243,10 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def FailJob(self, request: pb.FailJobRequest, context: Context) -> pb.FailJobResponse:
         _worker()
         checks = FieldChecks()
-        _identity(checks, request.worker)
-        lease = _lease_key(checks, "lease", request.lease)
-        _job_error(checks, request)
-        retry_after = None
-        if request.HasField("retry_after"):
-            retry_after = checks.duration(
-                "retry_after", request.retry_after, low=timedelta(), high=_LONGEST_RETRY
-            )
+        worker_identity(checks, request.worker)
+        lease = lease_key(checks, "lease", request.lease)
+        check_job_error(checks, request)
+        delay = retry_after(checks, request)
         checks.raise_if_wrong()
         error = error_policy.complete(request.error)
         rule = error_policy.policy(error.code)
@@ -270,7 +258,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                 retry=rule.retry,
                 charge=rule.charge,
                 forgivable=rule.forgivable,
-                delay=retry_after,
+                delay=delay,
                 error=error,
             )
         )
@@ -281,8 +269,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.ReleaseJobResponse:
         _worker()
         checks = FieldChecks()
-        _identity(checks, request.worker)
-        lease = _lease_key(checks, "lease", request.lease)
+        worker_identity(checks, request.worker)
+        lease = lease_key(checks, "lease", request.lease)
         if request.reason not in _RELEASE_REASONS:
             checks.wrong("reason", f"has the unknown value {request.reason}")
         checks.raise_if_wrong()
@@ -305,20 +293,15 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.ReportCatalogueResponse:
         _worker()
         checks = FieldChecks()
-        name, instance_id = _identity(checks, request.worker)
-        if not 1 <= len(request.catalogues) <= _MAX_BACKENDS:
-            checks.wrong("catalogues", f"must have 1 to {_MAX_BACKENDS} entries")
-        catalogues = [
-            _catalogue(checks, f"catalogues[{index}]", catalogue)
-            for index, catalogue in enumerate(request.catalogues[:_MAX_BACKENDS])
-        ]
+        name, instance_id = worker_identity(checks, request.worker)
+        reported = catalogues(checks, request)
         checks.raise_if_wrong()
         member = await self._fleet.recognise(name, instance_id)
         self._fleet.refuse_superseded(member)
-        await self._fleet.take_catalogues(member, catalogues)
+        await self._fleet.take_catalogues(member, reported)
         return pb.ReportCatalogueResponse()
 
-    def _unknown_catalogues(self, member: Member, offered: _Offered) -> bool:
+    def _unknown_catalogues(self, member: Member, offered: Offered) -> bool:
         return any(
             backend.name not in member.catalogues
             or member.catalogues[backend.name].digest != backend.digest
@@ -397,63 +380,6 @@ def _lease_lost(lease: LeaseKey) -> RefusedError:
     )
 
 
-def _word(checks: FieldChecks, path: str, value: str) -> str:
-    """A name of letters, digits, ".", "-" and "_"."""
-    checks.text(path, value, shortest=1, longest=limits.MAX_WORD)
-    if not _NAME.issuperset(value):
-        checks.wrong(path, 'must consist of letters, digits, ".", "-" and "_"')
-    return value
-
-
-def _identity(checks: FieldChecks, worker: pb.WorkerIdentity) -> tuple[str, UUID]:
-    name = _word(checks, "worker.name", worker.name)
-    return name, checks.uuid("worker.instance_id", worker.instance_id) or UUID(int=0)
-
-
-def _lease_key(checks: FieldChecks, path: str, lease: pb.LeaseRef) -> LeaseKey:
-    checks.integer(f"{path}.job_id", lease.job_id, low=1, high=2**63 - 1)
-    token = checks.uuid(f"{path}.lease_token", lease.lease_token)
-    return LeaseKey(lease.job_id, token or UUID(int=0))
-
-
-def _offer(checks: FieldChecks, offer: pb.WorkerOffer) -> _Offered:
-    checks.text("offer.version", offer.version, longest=limits.MAX_WORD)
-    for kind in ("backend_labels", "job_types"):
-        if len(getattr(offer, kind)) > limits.MAX_CHOICES:
-            checks.wrong(f"offer.{kind}", f"must have at most {limits.MAX_CHOICES} entries")
-    for index, label in enumerate(offer.backend_labels[: limits.MAX_CHOICES]):
-        checks.text(f"offer.backend_labels[{index}]", label, shortest=1, longest=limits.MAX_WORD)
-    job_types = [
-        # A type that only a newer service knows is not offered to this one.
-        TYPE_FROM_WIRE[job_type]
-        for job_type in offer.job_types
-        if job_type in TYPE_FROM_WIRE
-    ]
-    if len(offer.backends) > _MAX_BACKENDS:
-        checks.wrong("offer.backends", f"must have at most {_MAX_BACKENDS} entries")
-    backends = []
-    for index, backend in enumerate(offer.backends[:_MAX_BACKENDS]):
-        path = f"offer.backends[{index}]"
-        _word(checks, f"{path}.name", backend.name)
-        checks.integer(f"{path}.slots", backend.slots, low=0, high=1024)
-        checks.integer(f"{path}.free_slots", backend.free_slots, low=0, high=1024)
-        checks.text(f"{path}.catalogue_digest", backend.catalogue_digest, longest=64)
-        checks.text(f"{path}.loaded_checkpoint", backend.loaded_checkpoint, longest=limits.MAX_NAME)
-        backends.append(
-            WaitingBackend(
-                backend.name,
-                backend.catalogue_digest,
-                backend.free_slots,
-                backend.loaded_checkpoint,
-            )
-        )
-    return _Offered(
-        job_types=job_types or ["image"],
-        backend_labels=list(offer.backend_labels) or [limits.DEFAULT_BACKEND],
-        backends=backends,
-    )
-
-
 def _verdicts(verdicts: Verdicts) -> Sequence[pb.LeaseVerdict]:
     return [
         pb.LeaseVerdict(
@@ -461,61 +387,6 @@ def _verdicts(verdicts: Verdicts) -> Sequence[pb.LeaseVerdict]:
         )
         for lease, verdict in verdicts.items()
     ]
-
-
-def _report(checks: FieldChecks, path: str, report: pb.ProgressReport) -> LeaseKey:
-    checks.number(f"{path}.fraction", report.fraction, low=0, high=1)
-    checks.text(f"{path}.node_id", report.node_id, longest=limits.MAX_NAME)
-    checks.text(f"{path}.node_class", report.node_class, longest=limits.MAX_NAME)
-    checks.text(f"{path}.prompt_id", report.prompt_id, longest=limits.MAX_NAME)
-    _running_for(checks, f"{path}.running_for", report)
-    if report.HasField("remaining"):
-        checks.duration(
-            f"{path}.remaining", report.remaining, low=timedelta(), high=_LONGEST_REMAINING
-        )
-    if len(report.preview.data) > limits.MAX_PREVIEW_BYTES:
-        checks.wrong(f"{path}.preview.data", f"has more than {limits.MAX_PREVIEW_BYTES:,} bytes")
-    return _lease_key(checks, f"{path}.lease", report.lease)
-
-
-def _running_for(
-    checks: FieldChecks, path: str, message: pb.ProgressReport | pb.CompleteJobRequest
-) -> timedelta | None:
-    if not message.HasField("running_for"):
-        return None
-    return checks.duration(path, message.running_for, low=timedelta(), high=_LONGEST_RUN)
-
-
-def _header(checks: FieldChecks, header: pb.ArtifactHeader) -> tuple[LeaseKey, NewArtifact]:
-    role = checks.enum("header.role", header.role, ROLE_FROM_WIRE) or ""
-    filename = checks.text("header.filename", header.filename, shortest=1, longest=limits.MAX_NAME)
-    if "/" in filename or "\\" in filename:
-        checks.wrong("header.filename", "must not name a folder")
-    if len(header.sha256) != 32:
-        checks.wrong("header.sha256", f"must have 32 bytes, has {len(header.sha256)}")
-    if (role == "thumbnail") != (header.thumbnail_size > 0):
-        checks.wrong("header.thumbnail_size", "is for thumbnails, and thumbnails have one")
-    artifact = NewArtifact(
-        role=role,
-        position=checks.integer("header.position", header.position, low=0, high=9_999),
-        thumbnail_size=checks.integer(
-            "header.thumbnail_size", header.thumbnail_size, low=0, high=4096
-        ),
-        filename=filename,
-        content_type=checks.text(
-            "header.content_type", header.content_type, shortest=1, longest=127
-        ),
-        size=checks.integer("header.size", header.size, low=0, high=_MAX_ARTIFACT_BYTES),
-        sha256=header.sha256,
-        width=checks.integer("header.width", header.width, low=0, high=2**31 - 1),
-        height=checks.integer("header.height", header.height, low=0, high=2**31 - 1),
-        node_id=checks.text("header.node_id", header.node_id, longest=limits.MAX_NAME),
-    )
-    return _lease_key(checks, "header.lease", header.lease), artifact
-
-
-#: Largest file a worker may upload.
-_MAX_ARTIFACT_BYTES: Final = 8 * 1024**3
 
 
 async def _chunks(request: AsyncIterator[pb.UploadArtifactRequest]) -> AsyncIterator[bytes]:
@@ -527,36 +398,3 @@ async def _chunks(request: AsyncIterator[pb.UploadArtifactRequest]) -> AsyncIter
             checks.wrong("chunk", f"must have at most {limits.MAX_CHUNK_BYTES:,} bytes")
         checks.raise_if_wrong()
         yield message.chunk
-
-
-def _job_error(checks: FieldChecks, request: pb.FailJobRequest) -> None:
-    error = request.error
-    if not request.HasField("error"):
-        checks.wrong("error", "is required")
-    checks.text("error.message", error.message, longest=2_000)
-    checks.text("error.technical_details", error.technical_details, longest=4_096)
-    checks.text("error.exception_type", error.exception_type, longest=limits.MAX_NAME)
-    checks.text("error.node_id", error.node_id, longest=limits.MAX_NAME)
-    checks.text("error.node_type", error.node_type, longest=limits.MAX_NAME)
-    if len(error.node_input_errors) > 100:
-        checks.wrong("error.node_input_errors", "must have at most 100 entries")
-    for index, one in enumerate(error.node_input_errors[:100]):
-        path = f"error.node_input_errors[{index}]"
-        checks.text(f"{path}.node_id", one.node_id, longest=limits.MAX_NAME)
-        checks.text(f"{path}.node_type", one.node_type, longest=limits.MAX_NAME)
-        checks.text(f"{path}.input_name", one.input_name, longest=limits.MAX_NAME)
-        checks.text(f"{path}.error_type", one.error_type, longest=limits.MAX_NAME)
-        checks.text(f"{path}.message", one.message, longest=2_000)
-
-
-def _catalogue(checks: FieldChecks, path: str, catalogue: pb.BackendCatalogue) -> Catalogue:
-    _word(checks, f"{path}.backend", catalogue.backend)
-    checks.text(f"{path}.digest", catalogue.digest, shortest=1, longest=64)
-    checks.text(f"{path}.comfyui_version", catalogue.comfyui_version, longest=limits.MAX_NAME)
-    checks.text(f"{path}.device", catalogue.device, longest=limits.MAX_NAME)
-    for kind in ("checkpoints", "loras", "vaes", "samplers", "schedulers", "node_classes"):
-        for index, name in enumerate(getattr(catalogue, kind)):
-            if "\0" in name:
-                checks.wrong(f"{path}.{kind}[{index}]", "must not contain the character NUL")
-    content: dict[str, Any] = json_format.MessageToDict(catalogue, preserving_proto_field_name=True)
-    return Catalogue(catalogue.backend, catalogue.digest, content)

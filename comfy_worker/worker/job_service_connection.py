@@ -4,10 +4,9 @@ from asyncio import to_thread
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
@@ -65,6 +64,7 @@ class JobServiceConnection:
             (("authorization", f"Bearer {access.token}"),) if access.token is not None else ()
         )
         self._channel: grpc.aio.Channel | None = None
+        self._stub: WorkerServiceAsyncStub
 
     async def __aenter__(self) -> Self:
         options = [("grpc.max_receive_message_length", _LARGEST_MESSAGE), *_RECONNECTING]
@@ -75,6 +75,7 @@ class JobServiceConnection:
             )
         else:
             self._channel = grpc.aio.insecure_channel(self._access.address, options=options)
+        self._stub = worker_service_pb2_grpc.WorkerServiceStub(self._channel)
         return self
 
     async def __aexit__(
@@ -146,10 +147,6 @@ class JobServiceConnection:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     @property
-    def _stub(self) -> "WorkerServiceAsyncStub":
-        return worker_service_pb2_grpc.WorkerServiceStub(self._open_channel)
-
-    @property
     def _open_channel(self) -> grpc.aio.Channel:
         if self._channel is None:
             raise RuntimeError("used outside its async with block")
@@ -172,11 +169,11 @@ async def _messages(
     header: pb.ArtifactHeader, content: Path | bytes
 ) -> AsyncIterator[pb.UploadArtifactRequest]:
     yield pb.UploadArtifactRequest(header=header)
-    source: BinaryIO
-    if isinstance(content, Path):
-        source = await to_thread(content.open, "rb")
-    else:
-        source = BytesIO(content)
-    with source:
-        while chunk := await to_thread(source.read, _CHUNK):
-            yield pb.UploadArtifactRequest(chunk=chunk)
+    if isinstance(content, bytes):
+        for start in range(0, len(content), _CHUNK):
+            yield pb.UploadArtifactRequest(chunk=content[start : start + _CHUNK])
+        return
+    with await to_thread(content.open, "rb") as source:
+        # To the announced size and no further: each look is a way to a thread and back.
+        for _ in range(0, header.size, _CHUNK):
+            yield pb.UploadArtifactRequest(chunk=await to_thread(source.read, _CHUNK))

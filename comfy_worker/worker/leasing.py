@@ -19,6 +19,7 @@ from comfy_worker.worker.service_errors import JobServiceError
 
 _WAIT_SECONDS: Final = 30.0
 _MOST_JOBS: Final = 64
+_VERSION: Final = version("generation-jobs")
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ class Leaser:
 
     async def _lease(self, offers: Sequence[pb.BackendOffer], wait: float) -> pb.LeaseJobsResponse:
         offer = pb.WorkerOffer(
-            version=version("generation-jobs"),
+            version=_VERSION,
             backend_labels=self._labels,
             job_types=[job_pb2.JOB_TYPE_IMAGE],
             backends=offers,

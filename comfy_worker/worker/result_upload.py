@@ -25,7 +25,7 @@ _LONGEST_NAME: Final = 255
 
 
 class ResultUpload:
-    """Uploads what one attempt made. At most one file is on this machine's disk at a time.
+    """Uploads what one attempt made. At most two files are on this machine's disk at a time.
 
     ``hold`` is how many seconds an upload waits for an unreachable job_service.
     """
@@ -48,23 +48,54 @@ class ResultUpload:
     async def upload(self, files: Sequence[OutputFile], folder: Path) -> list[int]:
         """Upload every file and the thumbnails of pictures; return the artifacts' ids.
 
-        ``folder`` is for the file in work. Raises OutputMissingError, OutputTooLargeError,
-        ComfyUnreachableError, UnexpectedAnswerError, and the errors of job_service.
+        ``folder`` is for the files in work: one is fetched while the one before is uploaded.
+        Raises OutputMissingError, OutputTooLargeError, ComfyUnreachableError,
+        UnexpectedAnswerError, and the errors of job_service: of several the first.
         """
         artifacts: list[int] = []
-        for position, file in enumerate(files):
-            path = folder / str(position)
-            download = await self._fetch(file, path)
-            picture = await read_picture(path)
-            artifacts.append(await self._upload_file(position, file, path, download, picture))
-            if picture is not None:
-                artifacts += await asyncio.gather(
-                    *(
-                        self._upload_thumbnail(position, file, thumbnail)
-                        for thumbnail in picture.thumbnails
-                    )
+        uploading: asyncio.Task[list[int]] | None = None
+        try:
+            for position, file in enumerate(files):
+                path = folder / str(position)
+                download = await self._fetch(file, path)
+                picture = await read_picture(path)
+                if uploading is not None:
+                    artifacts += await uploading
+                uploading = asyncio.create_task(
+                    self._upload_all(position, file, path, download, picture)
                 )
-            await asyncio.to_thread(path.unlink)
+            if uploading is not None:
+                artifacts += await uploading
+        finally:
+            if uploading is not None:
+                uploading.cancel()
+                await asyncio.wait([uploading])
+        return artifacts
+
+    async def _upload_all(
+        self,
+        position: int,
+        file: OutputFile,
+        path: Path,
+        download: Download,
+        picture: Picture | None,
+    ) -> list[int]:
+        """Upload a file and its thumbnails side by side, and remove the file."""
+        thumbnails = picture.thumbnails if picture is not None else ()
+        calls = [
+            asyncio.create_task(call)
+            for call in (
+                self._upload_file(position, file, path, download, picture),
+                *(self._upload_thumbnail(position, file, thumbnail) for thumbnail in thumbnails),
+            )
+        ]
+        try:
+            artifacts = await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        await asyncio.to_thread(path.unlink)
         return artifacts
 
     async def _fetch(self, file: OutputFile, path: Path) -> Download:

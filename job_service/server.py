@@ -28,6 +28,7 @@ from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
 from job_service.api.server_reflection import serve_reflection
 from job_service.api.workers import WorkerServicer
+from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.artifacts.sweeper import Sweeper
 from job_service.cannot_run import CannotRunError
@@ -40,6 +41,7 @@ from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
+from job_service.queue.signature_cache import SignatureCache
 from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
 from job_service.store.admission import AdmissionStore, UserCaps
@@ -48,11 +50,13 @@ from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.edits import EditStore
 from job_service.store.fleet_rows import FleetRows
+from job_service.store.inputs import InputTable
 from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
 from job_service.store.leases import LeaseStore
 from job_service.store.listing import ListingStore
 from job_service.store.models import ModelStore
+from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
@@ -107,6 +111,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     hub = Hub()
     objects = ObjectStoreOfArtifacts.from_url(settings.artifact_store)
     artifacts = ArtifactTable(database)
+    inputs = InputTable(database, settings.input_retention)
     route_keys = RouteKeys(database)
     caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
     jobs = JobStore(database, caps)
@@ -115,7 +120,8 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     pauses = PauseStore(database)
     models = ModelStore(database, ttl)
     fleet_rows = FleetRows(database, ttl)
-    fleet = Fleet(hub, workers, leases, route_keys, pauses, models, ttl)
+    signatures = NodeSignatureTable(database)
+    fleet = Fleet(hub, workers, leases, route_keys, pauses, models, SignatureCache(signatures), ttl)
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs)
     claim_round = ClaimRound(database, fleet, route_keys, ttl)
@@ -127,7 +133,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         jobs,
         leases,
         board,
-        Sweeper(artifacts, objects),
+        Sweeper(artifacts, inputs, signatures, objects),
         ttl,
         on_database=healthy.database,
     )
@@ -153,6 +159,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             listing=ListingStore(database),
             artifacts=artifacts,
             objects=objects,
+            uploads=InputUploads(inputs, objects, settings.max_input_bytes),
             presenter=presenter,
             feed=feed,
             board=board,
@@ -173,9 +180,11 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             leases=leases,
             board=board,
             artifacts=artifacts,
+            inputs=inputs,
             objects=objects,
             hub=hub,
             ttl=ttl,
+            max_artifact_bytes=settings.max_artifact_bytes,
         ),
         server,
     )

@@ -95,6 +95,13 @@ def _multiple_of_8(value: int) -> int:
     return value
 
 
+def _at_least_five_minutes(value: timedelta) -> timedelta:
+    """Inputs must not be swept between being found and the job being stored."""
+    if value < timedelta(minutes=5):
+        raise ValueError("must be at least 300 seconds")
+    return value
+
+
 Duration = Annotated[timedelta, WrapValidator(_duration)]
 
 
@@ -142,6 +149,22 @@ class Settings(BaseSettings):
     )
     max_batch_size: int = Field(
         default=8, ge=1, le=64, description="most pictures one job may ask for"
+    )
+    max_input_bytes: int = Field(
+        default=32 * 1024**2,
+        ge=1024,
+        le=1024**3,
+        description="bytes of the largest picture a client may upload to start jobs from",
+    )
+    input_retention: Annotated[Duration, AfterValidator(_at_least_five_minutes)] = Field(
+        default=timedelta(hours=24),
+        description="how long an uploaded picture is kept that no job refers to",
+    )
+    max_artifact_bytes: int = Field(
+        default=1024**3,
+        ge=1024**2,
+        le=64 * 1024**3,
+        description="bytes of the largest file a worker may upload",
     )
     max_pending_per_user: int | None = Field(
         default=None,

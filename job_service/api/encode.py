@@ -11,6 +11,7 @@ from job_service.jobs.states import OUTCOME_TO_WIRE, ROLE_TO_WIRE, STATUS_TO_WIR
 from job_service.store.artifacts import ArtifactRow
 from job_service.store.attempts import AttemptRow
 from job_service.store.database import as_json
+from job_service.store.inputs import InputRow
 from job_service.store.tables import JobRow
 
 
@@ -41,6 +42,7 @@ def job_message(
         params_json=as_json(
             {key: value for key, value in row.params.items() if key != "sampler_params"}
         ),
+        inputs=[job_pb2.InputBinding(**binding) for binding in row.inputs],
         labels=row.labels,
         backend=row.backend_label,
         priority=row.priority,
@@ -104,6 +106,24 @@ def artifact_message(row: ArtifactRow) -> artifact_pb2.Artifact:
         height=row.height,
         thumbnail_size=row.thumbnail_size,
         node_id=row.node_id,
+        created_at=timestamp(row.created_at),
+        duration=(
+            None if row.duration_ms is None else duration(timedelta(milliseconds=row.duration_ms))
+        ),
+    )
+
+
+def input_message(row: InputRow) -> artifact_pb2.InputAsset:
+    """An input as clients and workers see it."""
+    return artifact_pb2.InputAsset(
+        id=row.id,
+        user_id=str(row.user_id),
+        filename=row.filename,
+        content_type=row.content_type,
+        size=row.size,
+        sha256=row.sha256,
+        width=row.width,
+        height=row.height,
         created_at=timestamp(row.created_at),
     )
 

@@ -1,5 +1,6 @@
 """GenerationJobService: what clients call."""
 
+import unicodedata
 from collections.abc import AsyncIterator, Hashable
 from dataclasses import replace
 from typing import Any, Final
@@ -11,12 +12,14 @@ from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
 from job_service.api import page_token
 from job_service.api.caller import require_role
-from job_service.api.encode import artifact_message, etag, job_message
+from job_service.api.encode import artifact_message, etag, input_message, job_message
 from job_service.api.field_mask import check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
 from job_service.api.statistics import grouping, stats_message
+from job_service.api.upload_stream import chunks, opening
+from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topics
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
@@ -29,7 +32,7 @@ from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import Principal, Role
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, PENDING
-from job_service.jobs.validation import new_job, new_jobs
+from job_service.jobs.validation import new_job, new_jobs, owner
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.edits import EditStore
@@ -56,6 +59,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         listing: ListingStore,
         artifacts: ArtifactTable,
         objects: ObjectStoreOfArtifacts,
+        uploads: InputUploads,
         presenter: JobPresenter,
         feed: JobFeed,
         board: ProgressBoard,
@@ -71,6 +75,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._listing = listing
         self._artifacts = artifacts
         self._objects = objects
+        self._uploads = uploads
         self._presenter = presenter
         self._feed = feed
         self._board = board
@@ -291,6 +296,20 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         yield pb.ReadArtifactResponse(artifact=artifact_message(artifact))
         async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
             yield pb.ReadArtifactResponse(chunk=chunk)
+
+    async def UploadInput(
+        self, request: AsyncIterator[pb.UploadInputRequest], context: Context
+    ) -> pb.UploadInputResponse:
+        caller = _client()
+        header = (await opening(request)).header
+        checks = FieldChecks()
+        filename = checks.filename("header.filename", header.filename)
+        if any(unicodedata.category(character) == "Cc" for character in filename):
+            checks.wrong("header.filename", "must not contain control characters")
+        user_id = owner(checks, "header.user_id", header.user_id, caller)
+        checks.raise_if_wrong()
+        stored = await self._uploads.take(user_id, filename, chunks(request))
+        return pb.UploadInputResponse(input=input_message(stored))
 
     def _updated(self, row: JobRow, request: pb.UpdateJobRequest, caller: Principal) -> NewJob:
         """The job with its new values, checked as if it were created with them."""

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
+from job_service.jobs.node_signatures import PackedSignatures, check_signatures
 from job_service.jobs.states import ROLE_FROM_WIRE, TYPE_FROM_WIRE
 from job_service.queue.claim_round import WaitingBackend
 from job_service.store.artifacts import NewArtifact
@@ -26,8 +27,7 @@ _LONGEST_WAIT: Final = timedelta(seconds=60)
 _LONGEST_RETRY: Final = timedelta(days=1)
 _LONGEST_RUN: Final = timedelta(days=7)
 _LONGEST_REMAINING: Final = timedelta(days=365)
-#: Bytes of the largest file a worker may upload.
-_MAX_ARTIFACT_BYTES: Final = 8 * 1024**3
+_LONGEST_DURATION: Final = timedelta(days=1)
 _NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 
 
@@ -151,12 +151,11 @@ def running_for(
     return checks.duration(path, message.running_for, low=timedelta(), high=_LONGEST_RUN)
 
 
-def new_artifact(checks: FieldChecks, header: pb.ArtifactHeader) -> tuple[LeaseKey, NewArtifact]:
+def new_artifact(
+    checks: FieldChecks, header: pb.ArtifactHeader, max_bytes: int
+) -> tuple[LeaseKey, NewArtifact]:
     """The lease and the description of a file that follows."""
     role = checks.enum("header.role", header.role, ROLE_FROM_WIRE) or ""
-    filename = checks.text("header.filename", header.filename, shortest=1, longest=limits.MAX_NAME)
-    if "/" in filename or "\\" in filename:
-        checks.wrong("header.filename", "must not name a folder")
     if len(header.sha256) != 32:
         checks.wrong("header.sha256", f"must have 32 bytes, has {len(header.sha256)}")
     if (role == "thumbnail") != (header.thumbnail_size > 0):
@@ -167,17 +166,25 @@ def new_artifact(checks: FieldChecks, header: pb.ArtifactHeader) -> tuple[LeaseK
         thumbnail_size=checks.integer(
             "header.thumbnail_size", header.thumbnail_size, low=0, high=4096
         ),
-        filename=filename,
+        filename=checks.filename("header.filename", header.filename),
         content_type=checks.text(
             "header.content_type", header.content_type, shortest=1, longest=127
         ),
-        size=checks.integer("header.size", header.size, low=0, high=_MAX_ARTIFACT_BYTES),
+        size=checks.integer("header.size", header.size, low=0, high=max_bytes),
         sha256=header.sha256,
         width=checks.integer("header.width", header.width, low=0, high=2**31 - 1),
         height=checks.integer("header.height", header.height, low=0, high=2**31 - 1),
         node_id=checks.text("header.node_id", header.node_id, longest=limits.MAX_NAME),
+        duration_ms=_duration_ms(checks, "header.duration", header),
     )
     return lease_key(checks, "header.lease", header.lease), artifact
+
+
+def _duration_ms(checks: FieldChecks, path: str, header: pb.ArtifactHeader) -> int | None:
+    if not header.HasField("duration"):
+        return None
+    span = checks.duration(path, header.duration, low=timedelta(), high=_LONGEST_DURATION)
+    return round(span / timedelta(milliseconds=1))
 
 
 def retry_after(checks: FieldChecks, request: pb.FailJobRequest) -> timedelta | None:
@@ -218,6 +225,11 @@ def catalogues(checks: FieldChecks, request: pb.ReportCatalogueRequest) -> list[
     ]
 
 
+def packed_signatures(request: pb.ReportCatalogueRequest) -> list[PackedSignatures | None]:
+    """For each catalogue what its node classes take and give; some milliseconds a megabyte."""
+    return [PackedSignatures.of(catalogue) for catalogue in request.catalogues]
+
+
 def _catalogue(checks: FieldChecks, path: str, catalogue: pb.BackendCatalogue) -> Catalogue:
     _word(checks, f"{path}.backend", catalogue.backend)
     checks.text(f"{path}.digest", catalogue.digest, shortest=1, longest=64)
@@ -227,5 +239,10 @@ def _catalogue(checks: FieldChecks, path: str, catalogue: pb.BackendCatalogue) -
         for index, name in enumerate(getattr(catalogue, kind)):
             if "\0" in name:
                 checks.wrong(f"{path}.{kind}[{index}]", "must not contain the character NUL")
-    content: dict[str, Any] = json_format.MessageToDict(catalogue, preserving_proto_field_name=True)
+    check_signatures(checks, path, catalogue)
+    described = pb.BackendCatalogue()
+    described.CopyFrom(catalogue)
+    described.ClearField("node_signatures")
+    described.ClearField("choice_lists")
+    content: dict[str, Any] = json_format.MessageToDict(described, preserving_proto_field_name=True)
     return Catalogue(catalogue.backend, catalogue.digest, content)

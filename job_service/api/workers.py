@@ -12,7 +12,8 @@ from generation_jobs.v1 import generation_job_service_pb2, job_pb2, worker_servi
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from job_service.api.caller import require_role
-from job_service.api.encode import artifact_message, duration, job_message
+from job_service.api.encode import artifact_message, duration, input_message, job_message
+from job_service.api.upload_stream import chunks, opening
 from job_service.api.worker_requests import (
     MAX_LEASES,
     Offered,
@@ -22,6 +23,7 @@ from job_service.api.worker_requests import (
     listed_leases,
     longest_wait,
     new_artifact,
+    packed_signatures,
     reported_leases,
     retry_after,
     running_for,
@@ -42,6 +44,7 @@ from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet, Member
 from job_service.queue.heartbeats import Heartbeats, Verdicts
 from job_service.store.artifacts import ArtifactTable
+from job_service.store.inputs import InputRow, InputTable, LeaseEndedError
 from job_service.store.leases import (
     UNSTORED,
     Completion,
@@ -73,9 +76,11 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         leases: LeaseStore,
         board: ProgressBoard,
         artifacts: ArtifactTable,
+        inputs: InputTable,
         objects: ObjectStoreOfArtifacts,
         hub: Hub,
         ttl: timedelta,
+        max_artifact_bytes: int,
     ) -> None:
         self._installation = installation
         self._fleet = fleet
@@ -84,9 +89,11 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self._leases = leases
         self._board = board
         self._artifacts = artifacts
+        self._inputs = inputs
         self._objects = objects
         self._hub = hub
         self._ttl = ttl
+        self._max_artifact_bytes = max_artifact_bytes
 
     async def LeaseJobs(
         self, request: pb.LeaseJobsRequest, context: Context
@@ -138,9 +145,10 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                 response.directives.append(pb.WORKER_DIRECTIVE_DRAIN)
         # The lease began when it was given; the worker counts from when it asked.
         ttl = self._ttl + timedelta(seconds=time.monotonic() - called_at)
+        assets = await self._assets(granted)
         size = 0
         for one in granted:
-            lease = self._lease(one, ttl)
+            lease = self._lease(one, ttl, assets)
             size += lease.ByteSize() + 8
             if size > limits.MAX_REPLY_BYTES and response.leases:
                 await self._dispatcher.give_back(one.claim.lease)
@@ -194,13 +202,9 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self, request: AsyncIterator[pb.UploadArtifactRequest], context: Context
     ) -> pb.UploadArtifactResponse:
         _worker()
-        first = await anext(request, None)
+        first = await opening(request)
         checks = FieldChecks()
-        if first is None or first.WhichOneof("content") != "header":
-            checks.wrong("header", "must be the first message")
-            checks.raise_if_wrong()
-            raise AssertionError("unreachable")
-        lease, artifact = new_artifact(checks, first.header)
+        lease, artifact = new_artifact(checks, first.header, self._max_artifact_bytes)
         checks.raise_if_wrong()
         announced = await self._artifacts.announce(lease, artifact)
         if announced is None:
@@ -208,7 +212,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         try:
             await self._objects.put(
                 announced.object_key,
-                _chunks(request),
+                chunks(request),
                 size=artifact.size,
                 sha256=artifact.sha256,
             )
@@ -221,6 +225,26 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                 await self._objects.delete([announced.object_key])
             raise _lease_lost(lease)
         return pb.UploadArtifactResponse(artifact=artifact_message(stored))
+
+    async def ReadInput(
+        self, request: pb.ReadInputRequest, context: Context
+    ) -> AsyncIterator[pb.ReadInputResponse]:
+        _worker()
+        checks = FieldChecks()
+        lease = lease_key(checks, "lease", request.lease)
+        checks.integer("input_id", request.input_id, low=1, high=2**63 - 1)
+        checks.raise_if_wrong()
+        try:
+            asset = await self._inputs.of_lease(lease, request.input_id)
+        except LeaseEndedError:
+            raise _lease_lost(lease) from None
+        if asset is None:
+            raise RefusedError(
+                Refusal.INPUT_NOT_FOUND, f"job {lease.job_id} has no input {request.input_id}"
+            )
+        yield pb.ReadInputResponse(input=input_message(asset))
+        async for chunk in self._objects.read(asset.object_key, limits.MAX_CHUNK_BYTES):
+            yield pb.ReadInputResponse(chunk=chunk)
 
     async def CompleteJob(
         self, request: pb.CompleteJobRequest, context: Context
@@ -298,7 +322,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         checks.raise_if_wrong()
         member = await self._fleet.recognise(name, instance_id)
         self._fleet.refuse_superseded(member)
-        await self._fleet.take_catalogues(member, reported)
+        signatures = await asyncio.to_thread(packed_signatures, request)
+        await self._fleet.take_catalogues(member, reported, signatures)
         return pb.ReportCatalogueResponse()
 
     def _unknown_catalogues(self, member: Member, offered: Offered) -> bool:
@@ -308,7 +333,13 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             for backend in offered.backends
         )
 
-    def _lease(self, granted: Granted, ttl: timedelta) -> pb.Lease:
+    async def _assets(self, granted: Sequence[Granted]) -> Mapping[int, InputRow]:
+        """The inputs that leased jobs name, by id."""
+        return await self._inputs.by_id(
+            {binding["input_id"] for one in granted for binding in one.claim.job.inputs}
+        )
+
+    def _lease(self, granted: Granted, ttl: timedelta, assets: Mapping[int, InputRow]) -> pb.Lease:
         job = granted.claim.job
         return pb.Lease(
             job_id=job.id,
@@ -323,6 +354,13 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                     attempt=attempt, prompt_id=prompt_id(self._installation, job.id, attempt)
                 )
                 for attempt in granted.claim.prior_attempts
+            ],
+            inputs=[
+                pb.LeasedInput(
+                    name=binding["name"], input=input_message(assets[binding["input_id"]])
+                )
+                for binding in job.inputs
+                if binding["input_id"] in assets
             ],
         )
 
@@ -387,14 +425,3 @@ def _verdicts(verdicts: Verdicts) -> Sequence[pb.LeaseVerdict]:
         )
         for lease, verdict in verdicts.items()
     ]
-
-
-async def _chunks(request: AsyncIterator[pb.UploadArtifactRequest]) -> AsyncIterator[bytes]:
-    async for message in request:
-        checks = FieldChecks()
-        if message.WhichOneof("content") != "chunk":
-            checks.wrong("chunk", "must be what every message after the first holds")
-        if len(message.chunk) > limits.MAX_CHUNK_BYTES:
-            checks.wrong("chunk", f"must have at most {limits.MAX_CHUNK_BYTES:,} bytes")
-        checks.raise_if_wrong()
-        yield message.chunk

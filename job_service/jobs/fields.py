@@ -9,6 +9,7 @@ from uuid import UUID
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from job_service.jobs import limits
 from job_service.jobs.refusals import Violation, invalid_fields
 
 
@@ -40,6 +41,13 @@ class FieldChecks:
                 if not value
                 else f"must have at least {shortest} characters, has {len(value)}",
             )
+        return value
+
+    def filename(self, path: str, value: str) -> str:
+        """The name of a file, of 1 to 255 characters, without folders."""
+        self.text(path, value, shortest=1, longest=limits.MAX_NAME)
+        if "/" in value or "\\" in value or value in (".", ".."):
+            self.wrong(path, "must not name a folder")
         return value
 
     def integer(self, path: str, value: int, *, low: int, high: int, multiple_of: int = 1) -> int:

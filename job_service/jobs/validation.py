@@ -11,6 +11,7 @@ from generation_jobs.v1 import generation_job_service_pb2, job_pb2
 
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
+from job_service.jobs.input_bindings import input_bindings
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import Principal
@@ -306,9 +307,10 @@ def _recipe(
 
 
 def _inputs(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> list[dict[str, Any]]:
-    if job.inputs:
-        checks.wrong(path, "this version takes no inputs")
-    return []
+    if job.inputs and job.WhichOneof("recipe") is None:
+        checks.wrong(path, "nothing uses them: the built-in text-to-image starts from noise")
+        return []
+    return input_bindings(checks, path, job.inputs)
 
 
 def _labels(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> dict[str, str]:

@@ -10,16 +10,19 @@ from uuid import UUID
 
 import structlog
 from generation_jobs.v1 import job_error_pb2, worker_service_pb2
+from generation_jobs.v1.worker_service_pb2 import BackendCatalogue
 
 from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
 from job_service.jobs.error_policy import error_of
+from job_service.jobs.node_signatures import PackedSignatures
 from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
-from job_service.jobs.routing import Needs, Offer
+from job_service.jobs.routing import Needs
+from job_service.queue.signature_cache import SignatureCache
 from job_service.store.leases import Ending, LeaseKey, LeaseStore
 from job_service.store.models import ModelStore
 from job_service.store.pauses import Pause, PauseStore
 from job_service.store.route_keys import RouteKeys
-from job_service.store.workers import Catalogue, Registration, WorkerStore
+from job_service.store.workers import Catalogue, LiveOffer, Registration, WorkerStore
 
 #: Seconds for which what is known of a process is not looked up again.
 _FRESH: Final = 10.0
@@ -77,6 +80,7 @@ class Fleet:
         route_keys: RouteKeys,
         pauses: PauseStore,
         models: ModelStore,
+        signatures: SignatureCache,
         ttl: timedelta,
     ) -> None:
         self._hub = hub
@@ -85,11 +89,12 @@ class Fleet:
         self._route_keys = route_keys
         self._pause_store = pauses
         self._models = models
+        self._signatures = signatures
         self._ttl = ttl
         self._members: dict[UUID, Member] = {}
         self._epochs: dict[str, int] = {}
         self._keys: dict[tuple[str, str], tuple[object, frozenset[int]]] = {}
-        self._offers: list[tuple[str, Offer]] = []
+        self._offers: list[LiveOffer] = []
         self._pauses: frozenset[Pause] = frozenset()
         self._offers_at = float("-inf")
 
@@ -152,9 +157,14 @@ class Fleet:
         member.description = description
         self._offers_at = float("-inf")
 
-    async def take_catalogues(self, member: Member, catalogues: Sequence[Catalogue]) -> None:
-        """Take what a worker's ComfyUIs offer."""
-        await self._workers.report_catalogues(member.name, catalogues)
+    async def take_catalogues(
+        self,
+        member: Member,
+        catalogues: Sequence[Catalogue],
+        signatures: Sequence[PackedSignatures | None],
+    ) -> None:
+        """Take what a worker's ComfyUIs offer, and what the node classes of each take and give."""
+        await self._workers.report_catalogues(member.name, catalogues, signatures)
         await self._models.note([catalogue.content for catalogue in catalogues])
         for catalogue in catalogues:
             member.catalogues[catalogue.backend] = catalogue
@@ -235,18 +245,34 @@ class Fleet:
 
     async def missing(self, needs: Needs) -> list[str]:
         """What of ``needs`` no live worker offers, in words; of the worker that lacks least."""
-        lacks = [offer.missing(needs) for _, offer in await self._live_offers()]
+        lacks = [live.offer.missing(needs) for live in await self._live_offers()]
         return min(lacks, key=len, default=["any worker"])
 
     async def can_run(self, needs: Needs) -> bool:
         """Whether some live worker can run such a job."""
-        return any(offer.serves(needs) for _, offer in await self._live_offers())
+        return any(live.offer.serves(needs) for live in await self._live_offers())
 
     async def able_workers(self, needs: Needs) -> list[str]:
         """Names of the live workers that can run such a job."""
-        return sorted({name for name, offer in await self._live_offers() if offer.serves(needs)})
+        return sorted(
+            {live.worker for live in await self._live_offers() if live.offer.serves(needs)}
+        )
 
-    async def _live_offers(self) -> list[tuple[str, Offer]]:
+    async def signatures_for(self, backend_label: str) -> list[BackendCatalogue] | None:
+        """What the node classes of live ComfyUIs serving this label take and give, each once.
+
+        The messages hold ``node_signatures`` and ``choice_lists`` only, and are shared: read them,
+        do not change them. ComfyUIs whose workers say nothing of their nodes are left out; None:
+        there is no other. Raises RefusedError: DATABASE_UNAVAILABLE.
+        """
+        digests = {
+            live.signatures_digest
+            for live in await self._live_offers()
+            if live.signatures_digest is not None and backend_label in live.offer.backend_labels
+        }
+        return await self._signatures.get(sorted(digests)) or None
+
+    async def _live_offers(self) -> list[LiveOffer]:
         now = time.monotonic()
         if now - self._offers_at >= _OFFERS_FRESH:
             self._offers_at = now

@@ -16,22 +16,23 @@ from job_service.store.leases import LeaseKey
 _ANNOUNCE: Final = statement("""
 INSERT INTO job_artifacts (
     job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256, width,
-    height, node_id, object_key
+    height, node_id, duration_ms, object_key
 )
 SELECT job.id, job.attempt, new.role, new.position, new.thumbnail_size, new.filename,
     new.content_type, new.size, decode(new.sha256, 'hex'), new.width, new.height, new.node_id,
+    new.duration_ms,
     format('jobs/%s/%s/%s-%s', job.id, job.attempt, new.position, new.role)
         || CASE WHEN new.thumbnail_size > 0 THEN '-' || new.thumbnail_size ELSE '' END
 FROM jsonb_to_record(CAST(:artifact AS jsonb)) AS new (
     job_id bigint, lease_token uuid, role text, position integer, thumbnail_size integer,
     filename text, content_type text, size bigint, sha256 text, width integer, height integer,
-    node_id text
+    node_id text, duration_ms bigint
 )
 JOIN generation_jobs AS job ON job.id = new.job_id AND job.lease_token = new.lease_token
 ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
     filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
     sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
-    node_id = excluded.node_id, stored_at = NULL
+    node_id = excluded.node_id, duration_ms = excluded.duration_ms, stored_at = NULL
 RETURNING *
 """)
 
@@ -91,6 +92,7 @@ class NewArtifact:
     width: int
     height: int
     node_id: str
+    duration_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class ArtifactRow:
     object_key: str
     created_at: datetime
     stored_at: datetime | None
+    duration_ms: int | None
 
 
 class ArtifactTable:

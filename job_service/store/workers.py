@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from job_service.jobs.node_signatures import PackedSignatures
 from job_service.jobs.routing import Offer
 from job_service.store.database import Database, as_json, statement
 
@@ -44,13 +45,25 @@ UPDATE workers SET
 WHERE id = :id
 """)
 
+# Signatures are locked in the order of their digests, also those that are known: see the sweep in
+# `job_service.store.node_signatures`.
 _REPORT_CATALOGUE: Final = statement("""
-INSERT INTO backend_catalogues (worker, backend, digest, content)
-SELECT :worker, backend, digest, content
-FROM jsonb_to_recordset(CAST(:catalogues AS jsonb)) AS c (backend text, digest text, content jsonb)
+WITH signatures AS (
+    INSERT INTO node_signatures (digest, content)
+    SELECT digest, content
+    FROM unnest(CAST(:digests AS bytea[]), CAST(:contents AS bytea[])) AS s (digest, content)
+    ORDER BY digest
+    ON CONFLICT (digest) DO UPDATE SET reported_at = now()
+)
+INSERT INTO backend_catalogues (worker, backend, digest, content, signatures_digest)
+SELECT :worker, backend, digest, content, decode(signatures_digest, 'hex')
+FROM jsonb_to_recordset(CAST(:catalogues AS jsonb)) AS c (
+    backend text, digest text, content jsonb, signatures_digest text
+)
 ORDER BY backend
 ON CONFLICT (worker, backend)
-DO UPDATE SET digest = excluded.digest, content = excluded.content, reported_at = now()
+DO UPDATE SET digest = excluded.digest, content = excluded.content,
+    signatures_digest = excluded.signatures_digest, reported_at = now()
 """)
 
 _CATALOGUES: Final = statement(
@@ -58,7 +71,8 @@ _CATALOGUES: Final = statement(
 )
 
 _OFFERS: Final = statement("""
-SELECT worker.name AS worker, worker.backend_labels, worker.job_types, catalogue.content
+SELECT worker.name AS worker, worker.backend_labels, worker.job_types, catalogue.content,
+    catalogue.signatures_digest
 FROM workers AS worker
 JOIN backend_catalogues AS catalogue ON catalogue.worker = worker.name
 WHERE worker.last_beat_at > now() - :ttl
@@ -98,6 +112,18 @@ class Catalogue:
             loras=frozenset(self.content.get("loras", ())),
             node_classes=frozenset(self.content.get("node_classes", ())),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOffer:
+    """What a ComfyUI of a live worker offers.
+
+    ``signatures_digest``: of what its node classes take and give; None: it has not said.
+    """
+
+    worker: str
+    offer: Offer
+    signatures_digest: bytes | None
 
 
 class WorkerStore:
@@ -161,26 +187,49 @@ class WorkerStore:
             },
         )
 
-    async def report_catalogues(self, worker: str, catalogues: Sequence[Catalogue]) -> None:
-        """Replace what the named ComfyUIs of a worker were known to offer."""
+    async def report_catalogues(
+        self,
+        worker: str,
+        catalogues: Sequence[Catalogue],
+        signatures: Sequence[PackedSignatures | None],
+    ) -> None:
+        """Replace what the named ComfyUIs of a worker were known to offer.
+
+        ``signatures``: for each of the catalogues what its node classes take and give.
+        """
         rows = [
-            {"backend": one.backend, "digest": one.digest, "content": one.content}
-            for one in catalogues
+            {
+                "backend": one.backend,
+                "digest": one.digest,
+                "content": one.content,
+                "signatures_digest": packed.digest.hex() if packed else None,
+            }
+            for one, packed in zip(catalogues, signatures, strict=True)
         ]
-        await self._database.run(_REPORT_CATALOGUE, {"worker": worker, "catalogues": as_json(rows)})
+        distinct = {packed.digest: packed.content for packed in signatures if packed}
+        await self._database.run(
+            _REPORT_CATALOGUE,
+            {
+                "worker": worker,
+                "catalogues": as_json(rows),
+                "digests": list(distinct),
+                "contents": list(distinct.values()),
+            },
+        )
 
     async def catalogues(self, worker: str) -> dict[str, Catalogue]:
         """What each ComfyUI of a worker offers, by its configured name."""
         rows = await self._database.rows(_CATALOGUES, {"worker": worker})
         return {row.backend: Catalogue(row.backend, row.digest, row.content) for row in rows}
 
-    async def live_offers(self, ttl: timedelta) -> list[tuple[str, Offer]]:
-        """What every ComfyUI of every worker heard of within ``ttl`` offers, with the worker."""
+    async def live_offers(self, ttl: timedelta) -> list[LiveOffer]:
+        """What every ComfyUI of every worker heard of within ``ttl`` offers."""
         rows = await self._database.rows(_OFFERS, {"ttl": ttl})
         return [
-            (
+            LiveOffer(
                 row.worker,
                 Catalogue("", "", row.content).offer(row.job_types, row.backend_labels),
+                row.signatures_digest,
             )
             for row in rows
         ]

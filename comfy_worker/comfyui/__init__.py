@@ -17,6 +17,12 @@ from comfy_worker.comfyui.errors import (
 from comfy_worker.comfyui.events import PreviewImage
 from comfy_worker.comfyui.failures import Failure, FailureCode
 from comfy_worker.comfyui.graph import Graph, Lora, TextToImage, build_text_to_image
+from comfy_worker.comfyui.node_signatures import (
+    InputSignature,
+    NodeSignature,
+    NodeSignatures,
+    node_signatures_of,
+)
 from comfy_worker.comfyui.outcomes import (
     Cancellation,
     Failed,
@@ -43,10 +49,13 @@ __all__ = [
     "Failure",
     "FailureCode",
     "Graph",
+    "InputSignature",
     "Interrupted",
     "Lora",
     "LossReason",
     "Lost",
+    "NodeSignature",
+    "NodeSignatures",
     "Observers",
     "Outcome",
     "OutputFile",
@@ -61,4 +70,5 @@ __all__ = [
     "Timeouts",
     "UnexpectedAnswerError",
     "build_text_to_image",
+    "node_signatures_of",
 ]

@@ -1,8 +1,10 @@
 """What a ComfyUI offers, out of its ``/object_info``. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from comfy_worker.comfyui.node_signatures import NodeSignatures, is_text, node_signatures_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Catalogue:
     node_classes: tuple[str, ...]
     max_dimension: int | None
     max_batch_size: int | None
+    signatures: NodeSignatures = field(default_factory=NodeSignatures)
 
 
 def catalogue_of(object_info: Mapping[str, Any]) -> Catalogue:
@@ -34,9 +37,10 @@ def catalogue_of(object_info: Mapping[str, Any]) -> Catalogue:
         vaes=_options(object_info, "VAELoader", "vae_name"),
         samplers=_options(object_info, "KSampler", "sampler_name"),
         schedulers=_options(object_info, "KSampler", "scheduler"),
-        node_classes=tuple(name for name in object_info if _is_text(name)),
+        node_classes=tuple(name for name in object_info if is_text(name)),
         max_dimension=min(dimensions, default=None),
         max_batch_size=_maximum(object_info, latent, "batch_size"),
+        signatures=node_signatures_of(object_info),
     )
 
 
@@ -46,16 +50,7 @@ def _options(object_info: Mapping[str, Any], node_class: str, input_name: str) -
     options = config.get("options") if kind == "COMBO" else kind
     if not isinstance(options, list):
         return ()
-    return tuple(option for option in options if isinstance(option, str) and _is_text(option))
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is valid Unicode; file names on disk need not be."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return tuple(option for option in options if isinstance(option, str) and is_text(option))
 
 
 def _maximum(object_info: Mapping[str, Any], node_class: str, input_name: str) -> int | None:

@@ -9,8 +9,8 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from comfy_worker.comfyui import ComfyBackend, ComfyError
+from comfy_worker.worker.catalogue_report import backend_catalogue
 from comfy_worker.worker.job_service_connection import JobServiceConnection
-from comfy_worker.worker.reports import backend_catalogue
 from comfy_worker.worker.retrying import pauses
 from comfy_worker.worker.service_errors import ServiceUnavailableError
 

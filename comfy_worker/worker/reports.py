@@ -1,6 +1,5 @@
 """The driver's findings in the words of the contract. Pure."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
@@ -9,14 +8,12 @@ from generation_jobs.v1 import job_error_pb2, job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.comfyui import (
-    Catalogue,
     Failure,
     FailureCode,
     LossReason,
     Phase,
     PreviewImage,
     Progress,
-    ServerInfo,
 )
 
 _LARGEST_PREVIEW: Final = 256 * 1024
@@ -60,11 +57,11 @@ def progress_report(
         lease=lease,
         fraction=progress.fraction,
         phase=job_pb2.PROGRESS_PHASE_STORING if storing else _PHASES[progress.phase],
-        node_id=_name(progress.node_id or ""),
-        node_class=_name(progress.node_class or ""),
+        node_id=readable_name(progress.node_id or ""),
+        node_class=readable_name(progress.node_class or ""),
         step=progress.step,
         steps=progress.steps,
-        prompt_id=_name(prompt_id),
+        prompt_id=readable_name(prompt_id),
     )
     if running_for is not None:
         report.running_for.FromTimedelta(running_for)
@@ -83,16 +80,16 @@ def failure_error(failure: Failure) -> job_error_pb2.JobError:
     return job_error_pb2.JobError(
         code=_FAILURES[failure.code],
         message=failure.message,
-        node_id=_name(failure.node_id),
-        node_type=_name(failure.node_class),
-        exception_type=_name(failure.exception_type),
+        node_id=readable_name(failure.node_id),
+        node_type=readable_name(failure.node_class),
+        exception_type=readable_name(failure.exception_type),
         technical_details=failure.technical_details,
         node_input_errors=[
             job_error_pb2.NodeInputError(
-                node_id=_name(error.node_id),
-                node_type=_name(error.node_class),
-                input_name=_name(error.input_name),
-                error_type=_name(error.kind),
+                node_id=readable_name(error.node_id),
+                node_type=readable_name(error.node_class),
+                input_name=readable_name(error.input_name),
+                error_type=readable_name(error.kind),
                 message=error.message,
             )
             for error in failure.inputs[:_MOST_INPUT_ERRORS]
@@ -115,26 +112,6 @@ def job_error(
     )
 
 
-def backend_catalogue(name: str, catalogue: Catalogue, info: ServerInfo) -> pb.BackendCatalogue:
-    """Report what a ComfyUI offers, under a digest of exactly that."""
-    message = pb.BackendCatalogue(
-        backend=name,
-        checkpoints=catalogue.checkpoints,
-        loras=catalogue.loras,
-        vaes=catalogue.vaes,
-        samplers=catalogue.samplers,
-        schedulers=catalogue.schedulers,
-        node_classes=catalogue.node_classes,
-        comfyui_version=_name(info.version),
-        max_dimension=catalogue.max_dimension or 0,
-        max_batch_size=catalogue.max_batch_size or 0,
-        device=_name(info.device),
-        device_memory=info.device_memory,
-    )
-    message.digest = hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
-    return message
-
-
-def _name(text: str) -> str:
+def readable_name(text: str) -> str:
     """Make a name of ComfyUI's fit for the contract: valid Unicode, at most 255 characters."""
     return text[:_LONGEST_NAME].encode(errors="replace").decode().replace("\0", " ")

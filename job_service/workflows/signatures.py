@@ -62,10 +62,16 @@ class NodeSignature:
 
 
 class NodeSignatures(Mapping[str, NodeSignature]):
-    """Signatures by class. Empty: nothing is known, checks that need them cannot be made."""
+    """Signatures by class. Empty: nothing is known, checks that need them cannot be made.
 
-    def __init__(self, signatures: Iterable[NodeSignature] = ()) -> None:
+    ``unsigned`` are classes that are offered but of which no more is known.
+    """
+
+    def __init__(
+        self, signatures: Iterable[NodeSignature] = (), unsigned: Iterable[str] = ()
+    ) -> None:
         self._by_class = {signature.class_type: signature for signature in signatures}
+        self.unsigned = frozenset(unsigned) - self._by_class.keys()
         self._sorted: tuple[str, ...] | None = None
         self._linked_types: frozenset[str] | None = None
 
@@ -80,9 +86,9 @@ class NodeSignatures(Mapping[str, NodeSignature]):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names, sorted."""
+        """The names of all classes that are offered, sorted."""
         if self._sorted is None:
-            self._sorted = tuple(sorted(self._by_class))
+            self._sorted = tuple(sorted(self._by_class.keys() | self.unsigned))
         return self._sorted
 
     @property
@@ -106,7 +112,9 @@ class NodeSignatures(Mapping[str, NodeSignature]):
     def from_catalogues(cls, catalogues: Iterable[pb.BackendCatalogue]) -> "NodeSignatures":
         """Join what several ComfyUIs say: what any of them takes is fine."""
         joined: dict[str, NodeSignature] = {}
+        offered: set[str] = set()
         for catalogue in catalogues:
+            offered.update(catalogue.node_classes)
             lists = [tuple(each.values) for each in catalogue.choice_lists]
             for message in catalogue.node_signatures:
                 signature = _node_signature(message, lists)
@@ -115,7 +123,7 @@ class NodeSignatures(Mapping[str, NodeSignature]):
                     joined[signature.class_type] = signature
                 elif known != signature:
                     joined[signature.class_type] = _join_nodes(known, signature)
-        return cls(joined.values())
+        return cls(joined.values(), offered)
 
 
 def types_of(joined: str) -> frozenset[str]:

@@ -42,7 +42,8 @@ def structure_problems(graph: Graph, signatures: NodeSignatures | None = None) -
     if signatures:
         problems.extend(_class_problems(graph, signatures))
         needed = _needed_nodes(graph, signatures)
-        if not needed and not problems:
+        unseen = any(node.class_type in signatures.unsigned for node in graph.nodes.values())
+        if not needed and not unseen and not problems:
             problems.add("", "has no output node, for example SaveImage: nothing would come of it")
         for node_id, node in graph.nodes.items():
             signature = signatures.get(node.class_type)
@@ -102,7 +103,7 @@ def _cycle_problems(graph: Graph) -> Iterator[Problem]:
 
 def _class_problems(graph: Graph, signatures: NodeSignatures) -> Iterator[Problem]:
     for node_id, node in graph.nodes.items():
-        if node.class_type not in signatures:
+        if node.class_type not in signatures and node.class_type not in signatures.unsigned:
             yield Problem(
                 node_path(node_id, "class_type"),
                 f"no connected ComfyUI has the node class {quoted(node.class_type)}"

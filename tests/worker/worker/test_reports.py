@@ -9,17 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_worker.comfyui import (
-    Catalogue,
     Failure,
     FailureCode,
     LossReason,
     Phase,
     PreviewImage,
     Progress,
-    ServerInfo,
 )
 from comfy_worker.worker.reports import (
-    backend_catalogue,
     failure_error,
     job_error,
     loss_error,
@@ -117,15 +114,3 @@ def test_any_text_of_comfyuis_fits_the_contract(name: str, details: str) -> None
         assert "\0" not in text
     assert len(bug.technical_details.encode()) <= 4096
     assert "\0" not in bug.technical_details
-
-
-def test_a_catalogue_has_a_digest_of_what_is_in_it() -> None:
-    catalogue = Catalogue(("a",), (), (), ("euler",), ("normal",), ("KSampler",), 16384, None)
-    info = ServerInfo("0.8.0", "cuda:0", 24 * 2**30, interrupts_by_id=True)
-    told = backend_catalogue("gpu", catalogue, info)
-    assert (told.backend, list(told.checkpoints), told.max_dimension) == ("gpu", ["a"], 16384)
-    assert (told.max_batch_size, told.device_memory) == (0, 24 * 2**30)
-    assert len(told.digest) == 64
-    assert told.digest == backend_catalogue("gpu", catalogue, info).digest
-    other = Catalogue(("a", "b"), (), (), ("euler",), ("normal",), ("KSampler",), 16384, None)
-    assert told.digest != backend_catalogue("gpu", other, info).digest

@@ -55,6 +55,12 @@ class ObjectStoreOfArtifacts:
         size and SHA-256.
         """
         measured = _Measured(content, size)
+        if size <= _PART_BYTES:
+            whole = b"".join([chunk async for chunk in measured])
+            measured.check(sha256)
+            with _store_errors():
+                await obstore.put_async(self._store, key, whole)
+            return
         with _store_errors():
             try:
                 await obstore.put_async(
@@ -65,12 +71,11 @@ class ObjectStoreOfArtifacts:
                 if measured.error is not None:
                     raise measured.error from None
                 raise
-            if measured.size != size or measured.digest != sha256:
+            try:
+                measured.check(sha256)
+            except ContentMismatchError:
                 await obstore.delete_async(self._store, key)
-                raise ContentMismatchError(
-                    f"announced {size} bytes with SHA-256 {sha256.hex()}, received"
-                    f" {measured.size} with {measured.digest.hex()}"
-                )
+                raise
 
     async def read(self, key: str, chunk_bytes: int) -> AsyncIterator[bytes]:
         """The object's bytes in chunks of at most ``chunk_bytes``."""
@@ -101,9 +106,13 @@ class _Measured:
         self.size = 0
         self.error: Exception | None = None
 
-    @property
-    def digest(self) -> bytes:
-        return self._hash.digest()
+    def check(self, sha256: bytes) -> None:
+        """Raise ContentMismatchError unless exactly the announced bytes came."""
+        if self.size != self._limit or self._hash.digest() != sha256:
+            raise ContentMismatchError(
+                f"announced {self._limit} bytes with SHA-256 {sha256.hex()}, received"
+                f" {self.size} with {self._hash.hexdigest()}"
+            )
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

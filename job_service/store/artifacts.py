@@ -1,7 +1,7 @@
 """Statements on artifacts: the rows behind the objects in the artifact store."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -9,38 +9,54 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from job_service.store.database import Database, as_json, statement
+from job_service.store.joined import Joined
 from job_service.store.leases import LeaseKey
 
 # The row is written before the object, under the lease. An earlier upload of the same file is
-# taken over: its object is overwritten.
+# taken over: its object is overwritten. Of uploads of one file that gathered, the last counts.
 _ANNOUNCE: Final = statement("""
-INSERT INTO job_artifacts (
-    job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256, width,
-    height, node_id, duration_ms, object_key
+WITH new AS MATERIALIZED (
+    SELECT r.*, job.id, job.attempt
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+        n integer, job_id bigint, lease_token uuid, role text, position integer,
+        thumbnail_size integer, filename text, content_type text, size bigint, sha256 text,
+        width integer, height integer, node_id text, duration_ms bigint
+    )
+    JOIN generation_jobs AS job ON job.id = r.job_id AND job.lease_token = r.lease_token
+), announced AS (
+    INSERT INTO job_artifacts AS artifact (
+        job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256,
+        width, height, node_id, duration_ms, object_key
+    )
+    SELECT DISTINCT ON (id, role, position, thumbnail_size)
+        id, attempt, role, position, thumbnail_size, filename, content_type, size,
+        decode(sha256, 'hex'), width, height, node_id, duration_ms,
+        format('jobs/%s/%s/%s-%s', id, attempt, position, role)
+            || CASE WHEN thumbnail_size > 0 THEN '-' || thumbnail_size ELSE '' END
+    FROM new ORDER BY id, role, position, thumbnail_size, n DESC
+    ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
+        filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
+        sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
+        node_id = excluded.node_id, duration_ms = excluded.duration_ms, stored_at = NULL
+    RETURNING *
 )
-SELECT job.id, job.attempt, new.role, new.position, new.thumbnail_size, new.filename,
-    new.content_type, new.size, decode(new.sha256, 'hex'), new.width, new.height, new.node_id,
-    new.duration_ms,
-    format('jobs/%s/%s/%s-%s', job.id, job.attempt, new.position, new.role)
-        || CASE WHEN new.thumbnail_size > 0 THEN '-' || new.thumbnail_size ELSE '' END
-FROM jsonb_to_record(CAST(:artifact AS jsonb)) AS new (
-    job_id bigint, lease_token uuid, role text, position integer, thumbnail_size integer,
-    filename text, content_type text, size bigint, sha256 text, width integer, height integer,
-    node_id text, duration_ms bigint
-)
-JOIN generation_jobs AS job ON job.id = new.job_id AND job.lease_token = new.lease_token
-ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
-    filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
-    sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
-    node_id = excluded.node_id, duration_ms = excluded.duration_ms, stored_at = NULL
-RETURNING *
+SELECT new.n, announced.* FROM announced
+JOIN new USING (job_id, role, position, thumbnail_size)
 """)
 
 _STORED: Final = statement("""
-UPDATE job_artifacts AS artifact SET stored_at = now()
-FROM generation_jobs AS job
-WHERE artifact.id = :id AND job.id = artifact.job_id AND job.lease_token = :lease_token
-RETURNING artifact.*
+WITH given AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+        AS r (n integer, artifact_id bigint, lease_token uuid)
+), stored AS (
+    UPDATE job_artifacts AS artifact SET stored_at = now()
+    FROM (SELECT DISTINCT artifact_id, lease_token FROM given) AS one, generation_jobs AS job
+    WHERE artifact.id = one.artifact_id AND job.id = artifact.job_id
+        AND job.lease_token = one.lease_token
+    RETURNING artifact.*, job.lease_token
+)
+SELECT given.n, stored.* FROM given JOIN stored
+    ON stored.id = given.artifact_id AND stored.lease_token = given.lease_token
 """)
 
 _GET: Final = statement("""
@@ -118,26 +134,48 @@ class ArtifactRow:
     duration_ms: int | None
 
 
+_COLUMNS: Final = tuple(field.name for field in fields(ArtifactRow))
+
+
 class ArtifactTable:
-    """Artifacts in the table."""
+    """Artifacts in the table. Uploads that arrive together share a statement."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._announce = Joined(self._announce_joined)
+        self._stored = Joined(self._stored_joined)
 
     async def announce(self, lease: LeaseKey, artifact: NewArtifact) -> ArtifactRow | None:
         """Write down that a file is being uploaded; None: the lease has ended."""
-        new = asdict(artifact) | {
-            "sha256": artifact.sha256.hex(),
-            "job_id": lease.job_id,
-            "lease_token": lease.token,
-        }
-        row = await self._database.row(_ANNOUNCE, {"artifact": as_json(new)})
-        return _artifact(row) if row is not None else None
+        return await self._announce((lease, artifact))
 
     async def stored(self, lease: LeaseKey, artifact_id: int) -> ArtifactRow | None:
         """Write down that a file is completely stored; None: the lease has ended."""
-        row = await self._database.row(_STORED, {"id": artifact_id, "lease_token": lease.token})
-        return _artifact(row) if row is not None else None
+        return await self._stored((lease, artifact_id))
+
+    async def _announce_joined(
+        self, calls: Sequence[tuple[LeaseKey, NewArtifact]]
+    ) -> Sequence[ArtifactRow | Exception | None]:
+        new = [
+            asdict(artifact)
+            | {"n": n, "sha256": artifact.sha256.hex()}
+            | {"job_id": lease.job_id, "lease_token": lease.token}
+            for n, (lease, artifact) in enumerate(calls)
+        ]
+        rows = await self._database.rows(_ANNOUNCE, {"rows": as_json(new)})
+        found = {row.n: _artifact(row) for row in rows}
+        return [found.get(n) for n in range(len(calls))]
+
+    async def _stored_joined(
+        self, calls: Sequence[tuple[LeaseKey, int]]
+    ) -> Sequence[ArtifactRow | Exception | None]:
+        given = [
+            {"n": n, "artifact_id": artifact_id, "lease_token": lease.token}
+            for n, (lease, artifact_id) in enumerate(calls)
+        ]
+        rows = await self._database.rows(_STORED, {"rows": as_json(given)})
+        found = {row.n: _artifact(row) for row in rows}
+        return [found.get(n) for n in range(len(calls))]
 
     async def get(
         self, artifact_id: int, thumbnail_size: int, user_id: UUID | None
@@ -172,4 +210,5 @@ class ArtifactTable:
 
 
 def _artifact(row: Row[Any]) -> ArtifactRow:
-    return ArtifactRow(**row._mapping)  # noqa: SLF001  # documented accessor despite its name
+    values = row._mapping  # noqa: SLF001  # documented accessor despite its name
+    return ArtifactRow(**{name: values[name] for name in _COLUMNS})

@@ -75,6 +75,34 @@ async def test_pictures_are_in_order_each_followed_by_its_thumbnails(
     assert (await refused(client.read(picture.id, 600))).reason == "ARTIFACT_NOT_FOUND"
 
 
+async def test_uploads_that_come_together_share_no_fate(
+    client: ProtocolClient, worker: ProtocolWorker
+) -> None:
+    lost = await _lease(client, worker)
+    await worker.release(lost)
+    lease = await worker.lease_one()
+    other = await _lease(client, worker)
+    uploads = [
+        worker.upload(held, f"{held.job_id} {position}".encode(), position=position)
+        for position in range(8)
+        for held in (lease, other)
+    ]
+    again = worker.upload(lease, f"{lease.job_id} 0".encode())
+    late = [refused(worker.upload(lost, b"late", position=position)) for position in range(4)]
+    stored, refusals = await asyncio.gather(asyncio.gather(*uploads, again), asyncio.gather(*late))
+    assert {one.reason for one in refusals} == {"LEASE_LOST"}
+
+    assert stored[-1].id == stored[0].id
+    await worker.complete(lease, *stored[0:16:2])
+    await worker.complete(other, *stored[1:16:2])
+    for job_id in (lease.job_id, other.job_id):
+        job = await client.get(job_id)
+        assert [artifact.position for artifact in job.artifacts] == list(range(8))
+        for artifact in job.artifacts:
+            _, chunks = await client.read(artifact.id)
+            assert b"".join(chunks) == f"{job_id} {artifact.position}".encode()
+
+
 async def test_nothing_is_a_file_too(client: ProtocolClient, worker: ProtocolWorker) -> None:
     lease = await _lease(client, worker)
     stored = await worker.upload(lease, b"")

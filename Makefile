@@ -56,14 +56,17 @@ bench: $(DEV_STAMP) ## The benchmarks: ratios to baselines measured in the same 
 	$(BIN)/pytest -m benchmark
 
 ##@ Change it
-.PHONY: format protos protos-release lock
+.PHONY: format protos docs protos-release lock
 
 format: $(DEV_STAMP) ## Format the code and fix what can be fixed by itself
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-protos: $(DEV_STAMP) ## Write the contract's stubs anew
+protos: $(DEV_STAMP) docs ## Write the contract's stubs and its reference anew
 	protos/generate
+
+docs: $(DEV_STAMP) ## Write docs/api.md anew from the contract
+	$(BIN)/python protos/document.py
 
 protos-release: $(DEV_STAMP) ## Take the contract as it is for released
 	$(BIN)/buf build --exclude-source-info --output protos/released.binpb

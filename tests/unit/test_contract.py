@@ -1,6 +1,7 @@
 """The contract keeps its own rules, and its committed stubs are those of its .proto files."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
 PROTOS = Path(__file__).parents[2] / "protos"
+DOCS = PROTOS.parent / "docs"
 VERSION = Path("generation_jobs") / "v1"
 
 
@@ -21,6 +23,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [PROTOS / "generate", folder], check=True, env=os.environ | {"PYTHON": sys.executable}
     )
     return folder / VERSION
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The reference as it is written now."""
+    page = tmp_path_factory.mktemp("docs") / "api.md"
+    subprocess.run([sys.executable, PROTOS / "document.py", page], check=True)
+    return page.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +59,43 @@ def test_the_committed_stubs_are_those_of_the_proto_files(generated: Path) -> No
     assert sorted(committed) == sorted(fresh), "run `make protos`"
     stale = [name for name in committed if committed[name] != fresh[name]]
     assert stale == [], "run `make protos`"
+
+
+def test_the_reference_is_that_of_the_proto_files(reference: str) -> None:
+    committed = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert committed == reference, "run `make docs`"
+
+
+def test_the_reference_says_what_everything_is_and_links_to_what_there_is(
+    reference: str, contract: FileDescriptorSet
+) -> None:
+    anchors = re.findall(r'<a id="(\w+)"></a>', reference)
+    ours = [file for file in contract.file if file.package == "generation_jobs.v1"]
+    rpcs = [rpc for file in ours for service in file.service for rpc in service.method]
+    described = {
+        *(service.name for file in ours for service in file.service),
+        *(rpc.name for rpc in rpcs),
+        *(message.name for file in ours for message in file.message_type),
+        *(enum.name for file in ours for enum in file.enum_type),
+    }
+
+    assert sorted(anchors) == sorted(described)
+    linked = set(re.findall(r"\]\(#(\w+)\)", reference))
+    assert linked - described == {"messages", "enums"}
+    for message in _messages(contract):
+        if message.name in described:
+            section = reference.partition(f'<a id="{message.name}"></a>')[2].partition("<a id=")[0]
+            assert re.findall(r"^\| `(\w+)` \| .+ \| \d+ \| .+ \|$", section, re.MULTILINE) == [
+                field.name for field in message.field
+            ]
+    streaming = [rpc.name for rpc in rpcs if rpc.server_streaming or rpc.client_streaming]
+    assert len(re.findall(r"^\*\w+ streaming: ", reference, re.MULTILINE)) == len(streaming)
+
+
+def test_what_the_reference_links_to_is_there(reference: str) -> None:
+    pages = re.findall(r"\]\(([\w-]+\.md)\)", reference)
+    assert pages
+    assert [page for page in pages if not (DOCS / page).is_file()] == []
 
 
 def test_free_json_travels_as_text_and_nothing_is_transcoded(contract: FileDescriptorSet) -> None:

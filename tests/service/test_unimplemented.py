@@ -37,7 +37,8 @@ async def _is_unimplemented(channel: grpc.aio.Channel, path: str) -> bool:
     return False
 
 
-def _listed() -> set[str]:
+def listed_as_unimplemented() -> set[str]:
+    """What the README says is not built, as "Service/Rpc"."""
     section = README.read_text().partition("answering UNIMPLEMENTED:")[2].partition("\n## ")[0]
     return {
         f"{service}/{rpc}"
@@ -54,4 +55,4 @@ async def test_the_readme_lists_what_answers_unimplemented(channel: grpc.aio.Cha
         if await _is_unimplemented(channel, f"/{service.full_name}/{rpc.name}")
     }
 
-    assert unimplemented == _listed()
+    assert unimplemented == listed_as_unimplemented()

@@ -40,6 +40,7 @@ types: $(DEV_STAMP) ## Types
 imports: $(DEV_STAMP) ## Who may import whom
 	$(BIN)/lint-imports
 
+# The released contract is an image in the tree, not a tag: see docs/adr/0006.
 contract: $(DEV_STAMP) ## The contract's style, and that it breaks no released client
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against protos/released.binpb
@@ -68,6 +69,7 @@ protos: $(DEV_STAMP) docs ## Write the contract's stubs and its reference anew
 docs: $(DEV_STAMP) ## Write docs/api.md anew from the contract
 	$(BIN)/python protos/document.py
 
+# In the commit that a release is tagged on, and in no other.
 protos-release: $(DEV_STAMP) ## Take the contract as it is for released
 	$(BIN)/buf build --exclude-source-info --output protos/released.binpb
 

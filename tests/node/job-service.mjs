@@ -24,6 +24,8 @@ export function jobService(address, includeDirs) {
   const options = {
     'grpc.keepalive_time_ms': 30_000, // pings more often than every 10 s are refused
     'grpc.keepalive_timeout_ms': 10_000,
+    'grpc.initial_reconnect_backoff_ms': 100, // by default up to two minutes pass between attempts
+    'grpc.max_reconnect_backoff_ms': 3_000,
     'grpc.service_config': JSON.stringify({
       methodConfig: [
         {

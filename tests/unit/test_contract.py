@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
 PROTOS = Path(__file__).parents[2] / "protos"
+BUF = Path(sys.executable).parent / "buf"
 DOCS = PROTOS.parent / "docs"
 VERSION = Path("generation_jobs") / "v1"
 
@@ -96,6 +98,38 @@ def test_what_the_reference_links_to_is_there(reference: str) -> None:
     pages = re.findall(r"\]\(([\w-]+\.md)\)", reference)
     assert pages
     assert [page for page in pages if not (DOCS / page).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        (("  bool deleted = 1;", ""), 'field "1" with name "deleted" on message'),
+        (("  bool deleted = 1;", "  int32 deleted = 1;"), 'Field "1" with name "deleted"'),
+        (("  rpc RetryJob(RetryJobRequest) returns (RetryJobResponse);", ""), '"RetryJob"'),
+        (("  bool deleted = 1;", "  bool deleted = 1;\n  // New.\n  bool more = 999;"), None),
+    ],
+    ids=["a field is removed", "a type changes", "an RPC is removed", "a field is added"],
+)
+def test_what_would_break_a_released_client_is_refused(
+    change: tuple[str, str], refused: str | None, tmp_path: Path
+) -> None:
+    shutil.copytree(PROTOS, tmp_path / "protos")
+    shutil.copy(PROTOS.parent / "buf.yaml", tmp_path)
+    file = tmp_path / "protos" / VERSION / "generation_job_service.proto"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace(*change), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") != before
+
+    check = subprocess.run(
+        [BUF, "breaking", "--against", "protos/released.binpb"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert check.returncode == (0 if refused is None else 100), check.stderr
+    assert (refused or "") in check.stdout
 
 
 def test_free_json_travels_as_text_and_nothing_is_transcoded(contract: FileDescriptorSet) -> None:

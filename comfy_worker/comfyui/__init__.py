@@ -16,7 +16,14 @@ from comfy_worker.comfyui.errors import (
 )
 from comfy_worker.comfyui.events import PreviewImage
 from comfy_worker.comfyui.failures import Failure, FailureCode
+from comfy_worker.comfyui.forbidden_paths import leads_away
 from comfy_worker.comfyui.graph import Graph, Lora, TextToImage, build_text_to_image
+from comfy_worker.comfyui.graph_text import (
+    GraphTextError,
+    parse_graph,
+    texts_in,
+    with_texts_replaced,
+)
 from comfy_worker.comfyui.node_signatures import (
     InputSignature,
     NodeSignature,
@@ -32,10 +39,12 @@ from comfy_worker.comfyui.outcomes import (
     Outcome,
     Succeeded,
 )
-from comfy_worker.comfyui.outputs import OutputFile
+from comfy_worker.comfyui.outputs import OutputFile, OutputText
 from comfy_worker.comfyui.progress import Phase, Progress
 from comfy_worker.comfyui.reporting import Observers
+from comfy_worker.comfyui.sent_pictures import SentPicture
 from comfy_worker.comfyui.server_info import ServerInfo
+from comfy_worker.comfyui.uploads import Uploads
 
 __all__ = [
     "Cancellation",
@@ -49,6 +58,7 @@ __all__ = [
     "Failure",
     "FailureCode",
     "Graph",
+    "GraphTextError",
     "InputSignature",
     "Interrupted",
     "Lora",
@@ -60,15 +70,22 @@ __all__ = [
     "Outcome",
     "OutputFile",
     "OutputMissingError",
+    "OutputText",
     "OutputTooLargeError",
     "Phase",
     "PreviewImage",
     "Progress",
+    "SentPicture",
     "ServerInfo",
     "Succeeded",
     "TextToImage",
     "Timeouts",
     "UnexpectedAnswerError",
+    "Uploads",
     "build_text_to_image",
+    "leads_away",
     "node_signatures_of",
+    "parse_graph",
+    "texts_in",
+    "with_texts_replaced",
 ]

@@ -20,6 +20,7 @@ from comfy_worker.comfyui.prompt_run import PromptRun
 from comfy_worker.comfyui.reporting import Observers
 from comfy_worker.comfyui.server_info import ServerInfo
 from comfy_worker.comfyui.session import Session
+from comfy_worker.comfyui.uploads import Uploads
 from comfy_worker.comfyui.withdrawal import withdraw
 
 
@@ -37,6 +38,7 @@ class ComfyBackend:
         self._health = Health()
         self._client = ComfyClient(url, self._settings.timeouts, self._health)
         self._session = Session(self._client, self._health)
+        self.uploads = Uploads(self._client)
         self._runs: dict[str, PromptRun] = {}
         self._open = AsyncExitStack()
         self._checkpoint: tuple[str, str] | None = None
@@ -108,11 +110,15 @@ class ComfyBackend:
         *,
         adopt: Sequence[str] = (),
         observers: Observers | None = None,
+        scratch: Path | None = None,
+        anew: bool = False,
     ) -> Outcome:
         """Run ``graph`` as ``prompt_id``, or adopt an earlier try of it, to its outcome.
 
         ``adopt`` holds prompt ids of earlier tries, latest first: one that is still
         queued, running, or has succeeded is taken over instead of rendering again.
+        ``scratch`` is a folder for pictures that nodes send instead of saving them; without
+        one they are dropped. ``anew`` runs a prompt id a second time, forgetting the first.
         Cancelling the coroutine leaves the prompt with ComfyUI. A graph with paths that lead
         out of ComfyUI's folders fails without being sent.
         """
@@ -126,10 +132,11 @@ class ComfyBackend:
             prompt_id=prompt_id,
             graph=graph,
             observers=observers or Observers(),
+            scratch=scratch,
         )
         self._runs[prompt_id] = run
         try:
-            outcome = await run.run(adopt)
+            outcome = await run.run(adopt, anew=anew)
         finally:
             del self._runs[prompt_id]
         if isinstance(outcome, Failed) and outcome.failure.code is FailureCode.DEVICE_FAULT:

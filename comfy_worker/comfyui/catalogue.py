@@ -44,28 +44,45 @@ def catalogue_of(object_info: Mapping[str, Any]) -> Catalogue:
     )
 
 
-def _options(object_info: Mapping[str, Any], node_class: str, input_name: str) -> tuple[str, ...]:
-    """List a choice: ``[[…], {…}]`` or, for newer nodes, ``["COMBO", {"options": […]}]``."""
-    kind, config = _input(object_info, node_class, input_name)
-    options = config.get("options") if kind == "COMBO" else kind
+def choices_in(class_info: Any, node_class: str, input_name: str) -> tuple[str, ...] | None:
+    """Return the values one input takes, out of ``/object_info/{class}``; None when unknown."""
+    node = class_info.get(node_class) if isinstance(class_info, Mapping) else None
+    groups = node.get("input") if isinstance(node, Mapping) else None
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        if isinstance(group, Mapping) and input_name in group:
+            return choices_of(group[input_name])
+    return None
+
+
+def choices_of(spec: Any) -> tuple[str, ...] | None:
+    """List a choice: ``[[…], {…}]`` or, for newer nodes, ``["COMBO", {"options": […]}]``.
+
+    None for what is no choice. Values that are no text, or no valid Unicode, are left out.
+    """
+    if not isinstance(spec, list) or not spec:
+        return None
+    options = spec[0]
+    if options == "COMBO" and len(spec) > 1 and isinstance(spec[1], Mapping):
+        options = spec[1].get("options")
     if not isinstance(options, list):
-        return ()
+        return None
     return tuple(option for option in options if isinstance(option, str) and is_text(option))
 
 
+def _options(object_info: Mapping[str, Any], node_class: str, input_name: str) -> tuple[str, ...]:
+    return choices_of(_spec(object_info, node_class, input_name)) or ()
+
+
 def _maximum(object_info: Mapping[str, Any], node_class: str, input_name: str) -> int | None:
-    _, config = _input(object_info, node_class, input_name)
-    maximum = config.get("max")
-    return maximum if isinstance(maximum, int) else None
+    match _spec(object_info, node_class, input_name):
+        case [_, {"max": int(maximum)}]:
+            return maximum
+        case _:
+            return None
 
 
-def _input(
-    object_info: Mapping[str, Any], node_class: str, input_name: str
-) -> tuple[Any, Mapping[str, Any]]:
+def _spec(object_info: Mapping[str, Any], node_class: str, input_name: str) -> Any:
     spec: Any = object_info
     for key in (node_class, "input", "required", input_name):
         spec = spec.get(key) if isinstance(spec, Mapping) else None
-    if not isinstance(spec, list) or not spec:
-        return None, {}
-    config = spec[1] if len(spec) > 1 and isinstance(spec[1], Mapping) else {}
-    return spec[0], config
+    return spec

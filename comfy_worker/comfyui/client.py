@@ -1,14 +1,16 @@
 """ComfyUI's HTTP routes, with typed answers and errors."""
 
+from asyncio import to_thread
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
+from comfy_worker.comfyui.catalogue import choices_in
 from comfy_worker.comfyui.errors import InputError, OutputMissingError, UnexpectedAnswerError
 from comfy_worker.comfyui.graph import Graph
 from comfy_worker.comfyui.health import Health
@@ -23,6 +25,9 @@ from comfy_worker.comfyui.prompt_state import (
 from comfy_worker.comfyui.rejection import input_errors_of, rejection_of
 from comfy_worker.comfyui.server_info import ServerInfo, server_info_of
 from comfy_worker.comfyui.transport import Transport, excerpt, json_of
+
+_SLOWEST_UPLOAD: Final = 256 * 1024
+"""Bytes a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +147,32 @@ class ComfyClient:
         """
         await self._send("interrupt", {"prompt_id": prompt_id})
 
-    async def free(self) -> None:
-        """``POST /free``: unload the models and drop the caches before the next prompt."""
-        await self._send("free", {"unload_models": True, "free_memory": True})
+    async def free(self, *, models: bool = True) -> None:
+        """``POST /free``: drop the cached results before the next prompt, and the models."""
+        await self._send("free", {"unload_models": models, "free_memory": True})
+
+    async def upload(self, path: Path, *, name: str, folder: str) -> str:
+        """``POST /upload/image`` into ``folder`` of the inputs; return the name it got.
+
+        A file of that name with the same content stays as it is, also while a prompt reads it;
+        beside one with another content, this gets another name (recording 10). The content is
+        not checked, so that this takes files of any kind.
+        """
+        size = (await to_thread(path.stat)).st_size
+        status, text = await self._transport.upload(
+            "upload/image",
+            path,
+            name,
+            {"subfolder": folder, "type": "input"},
+            seconds=self._timeouts.submit + size / _SLOWEST_UPLOAD,
+        )
+        answer = json_of(text, status) if status == 200 else None
+        stored = answer.get("name") if isinstance(answer, Mapping) else None
+        if not isinstance(stored, str) or not stored:
+            raise UnexpectedAnswerError(
+                f"POST /upload/image answered {status}: {excerpt(text)}", status=status
+            )
+        return stored
 
     async def object_info(self) -> Mapping[str, Any]:
         """``GET /object_info``: every node class, with its inputs and their choices."""
@@ -152,6 +180,15 @@ class ComfyClient:
         if not isinstance(answer, Mapping):
             raise UnexpectedAnswerError("GET /object_info: not an object", status=200)
         return answer
+
+    async def choices(self, node_class: str, input_name: str) -> tuple[str, ...]:
+        """``GET /object_info/{class}``: the values one input takes, none when it is no choice."""
+        if "/" in node_class:  # the route takes one segment
+            return ()
+        answer = await self._transport.get_json(
+            f"object_info/{node_class}", seconds=self._timeouts.read
+        )
+        return choices_in(answer, node_class, input_name) or ()
 
     async def ping(self) -> None:
         """``GET /prompt``, the cheapest question; only the health learns the result."""

@@ -16,6 +16,8 @@ class DriverSettings:
     - ``submit_grace``: a ComfyUI that does not take a prompt for so long does not get it.
     - ``unreachable_grace``: a ComfyUI that gives no answer for so long loses its prompts.
     - ``cancel_patience``: how long a cancel waits for the prompt to stop.
+
+    ``most_sent_bytes`` bounds what is kept of the pictures a prompt sends over the WebSocket.
     """
 
     silence: float = 5.0
@@ -25,4 +27,5 @@ class DriverSettings:
     submit_grace: float = 20.0
     unreachable_grace: float = 60.0
     cancel_patience: float = 30.0
+    most_sent_bytes: int = 1024**3
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -30,13 +30,22 @@ class UnexpectedAnswerError(ComfyError):
 
 @dataclass(frozen=True, slots=True)
 class InputError:
-    """One reason why ComfyUI refused a node; ``node_class`` and ``input_name`` may be empty."""
+    """One reason why ComfyUI refused a node; ``node_class`` and ``input_name`` may be empty.
+
+    ``value`` is a text that is none of the ``choices`` its input takes; those are None where
+    ComfyUI does not list them because they are many. ``suggestions`` are the choices most like
+    it. ``traceback`` is ComfyUI's, where checking the node raised.
+    """
 
     node_id: str
     node_class: str
     kind: str
     input_name: str
     message: str
+    value: str = ""
+    choices: tuple[str, ...] | None = None
+    suggestions: tuple[str, ...] = ()
+    traceback: str = ""
 
 
 class PromptRejectedError(ComfyError):

@@ -100,9 +100,16 @@ def _failure_naming(inputs: Sequence[InputError], code: FailureCode) -> Failure:
         message=public_message("; ".join(shown)),
         node_id=inputs[0].node_id,
         node_class=inputs[0].node_class,
-        technical_details=_details("\n".join(named)),
-        inputs=tuple(replace(error, message=public_message(error.message)) for error in inputs),
+        technical_details=_details("\n".join([*_tracebacks(inputs), *named])),
+        inputs=tuple(
+            replace(error, message=public_message(error.message), traceback="") for error in inputs
+        ),
     )
+
+
+def _tracebacks(inputs: Sequence[InputError]) -> list[str]:
+    """Return each traceback once: ComfyUI repeats it for every output that needs the node."""
+    return list(dict.fromkeys(error.traceback for error in inputs if error.traceback))
 
 
 def failure_of_entry(entry: HistoryEntry) -> Failure:

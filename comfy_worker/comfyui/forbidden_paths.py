@@ -23,13 +23,18 @@ def forbidden_paths(graph: Graph) -> tuple[InputError, ...]:
     return tuple(_forbidden(graph))
 
 
+def leads_away(path: str) -> bool:
+    """Whether a path, or the start of one, leads out of the folder it is taken below."""
+    return _LEADS_AWAY.search(path) is not None
+
+
 def _forbidden(graph: Graph) -> Iterator[InputError]:
     for node_id, node in graph.items():
         inputs = node.get("inputs")
         for name, value in inputs.items() if isinstance(inputs, dict) else ():
             if not (isinstance(name, str) and isinstance(value, str)):
                 continue
-            if _PATH_INPUTS.search(name) and _LEADS_AWAY.search(value):
+            if _PATH_INPUTS.search(name) and leads_away(value):
                 yield InputError(
                     node_id,
                     str(node.get("class_type", "")),

@@ -12,6 +12,7 @@ from comfy_worker.comfyui.events import (
     PreviewImage,
 )
 from comfy_worker.comfyui.progress import Phase, Progress, ProgressTracker
+from comfy_worker.comfyui.sent_pictures import SentPictures
 
 
 class Mailbox:
@@ -24,8 +25,9 @@ class Mailbox:
     (recording 08b: they go only to the client id the prompt was sent with).
     """
 
-    def __init__(self, tracker: ProgressTracker) -> None:
+    def __init__(self, tracker: ProgressTracker, sent: SentPictures) -> None:
         self._tracker = tracker
+        self.sent = sent
         self._wake = asyncio.Event()
         self._preview: PreviewImage | None = None
         self.hears_events = False
@@ -62,11 +64,13 @@ class Mailbox:
         """Take in an event of this prompt."""
         match event:
             case PreviewImage():
-                self._preview = event
+                if not self.sent.take(event, self._tracker.current.node_id):
+                    self._preview = event
             case ExecutionStart():
                 self.started = True
             case ExecutionSuccess() | ExecutionError() | ExecutionInterrupted():
                 self.ending = True
+                self.sent.all_heard = self.hears_events
             case Executing(prompt_id=str(), node_id=None):
                 self.over = True
             case _:
@@ -88,6 +92,7 @@ class Mailbox:
         """Note that the socket was lost or opened anew: what happened meanwhile was missed."""
         self.hears_events = False
         self.connection_was_lost = True
+        self.sent.all_heard = False
         self.wake_to_look()
 
     def wake_to_look(self) -> None:

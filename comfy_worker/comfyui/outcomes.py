@@ -5,22 +5,27 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from comfy_worker.comfyui.failures import Failure
-from comfy_worker.comfyui.outputs import OutputFile
+from comfy_worker.comfyui.outputs import OutputFile, OutputText
+from comfy_worker.comfyui.sent_pictures import SentPicture
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The history says success.
 
-    ``files`` is empty for graphs whose outputs are no files. ``seconds`` is ComfyUI's
-    own measure of the run, None where it gives none. ``adopted``: the prompt had been
-    submitted by a predecessor.
+    ``files``, ``texts`` and ``pictures`` are what it made: in ComfyUI's folders, in its
+    history, and sent over the WebSocket. ``gap`` says why pictures are missing, empty when
+    none is. ``seconds`` is ComfyUI's own measure of the run, None where it gives none.
+    ``adopted``: the prompt had been submitted by a predecessor.
     """
 
     prompt_id: str
     files: tuple[OutputFile, ...]
     seconds: float | None
     adopted: bool
+    texts: tuple[OutputText, ...] = ()
+    pictures: tuple[SentPicture, ...] = ()
+    gap: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
 
 import structlog
 
 from comfy_worker.comfyui.client import ComfyClient
 from comfy_worker.comfyui.driver_settings import DriverSettings
 from comfy_worker.comfyui.errors import (
+    ComfyError,
     ComfyUnreachableError,
+    InputError,
     PromptRejectedError,
     PromptVanishedError,
     UnexpectedAnswerError,
@@ -33,13 +37,17 @@ from comfy_worker.comfyui.outcomes import (
     Outcome,
     Succeeded,
 )
-from comfy_worker.comfyui.outputs import output_files
+from comfy_worker.comfyui.outputs import output_files, output_texts
 from comfy_worker.comfyui.progress import ProgressTracker
 from comfy_worker.comfyui.prompt_state import Ending
 from comfy_worker.comfyui.reporting import Observers, Reporter
+from comfy_worker.comfyui.sent_pictures import SentPictures
 from comfy_worker.comfyui.session import Session
 from comfy_worker.comfyui.submission import submit
+from comfy_worker.comfyui.suggestions import with_suggestions
 from comfy_worker.comfyui.withdrawal import withdraw
+
+_MOST_LISTS_ASKED_FOR: Final = 5
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +68,7 @@ class PromptRun:
         prompt_id: str,
         graph: Graph,
         observers: Observers,
+        scratch: Path | None,
     ) -> None:
         self._client = client
         self._session = session
@@ -67,18 +76,25 @@ class PromptRun:
         self._prompt_id = prompt_id
         self._graph = graph
         self._reporter = Reporter(observers, settings.preview_interval)
-        self._mailbox = Mailbox(ProgressTracker(graph))
+        self._scratch = scratch
+        self._mailbox = self._new_mailbox()
         self._cancel_requested = False
         self._with_comfyui = asyncio.Event()
         self._ended = asyncio.Event()
 
-    async def run(self, adopt: Sequence[str]) -> Outcome:
+    async def run(self, adopt: Sequence[str], *, anew: bool = False) -> Outcome:
         """Adopt one of the prompt ids in ``adopt``, else submit; follow it to its outcome.
+
+        ``anew``: the prompt id has been run before, that run does not count, and what ComfyUI
+        has cached of it must not be the answer.
 
         A prompt that runs out of memory is tried once more after memory was freed.
         Cancelling this coroutine leaves the prompt with ComfyUI, to be adopted.
         """
         try:
+            if anew:
+                await self._client.free(models=False)
+                await self._client.forget(self._prompt_id)
             return await self._run(adopt)
         except (ComfyUnreachableError, UnexpectedAnswerError) as error:
             reason = (
@@ -120,7 +136,11 @@ class PromptRun:
     def _start_over(self, prompt_id: str) -> None:
         self._with_comfyui.clear()
         self._prompt_id = prompt_id
-        self._mailbox = Mailbox(ProgressTracker(self._graph))
+        self._mailbox = self._new_mailbox()
+
+    def _new_mailbox(self) -> Mailbox:
+        sent = SentPictures(self._graph, self._scratch, self._settings.most_sent_bytes)
+        return Mailbox(ProgressTracker(self._graph), sent)
 
     async def _free_memory(self) -> None:
         """Unload all models, and make room for the second try under the same prompt id."""
@@ -149,6 +169,7 @@ class PromptRun:
                     settings=self._settings,
                 )
             except PromptRejectedError as rejection:
+                rejection.inputs = await self._with_suggestions(rejection.inputs)
                 return Failed(self._prompt_id, failure_of_rejection(rejection))
             if submitted is None:
                 return Interrupted(self._prompt_id, requested=True)
@@ -160,7 +181,8 @@ class PromptRun:
             if submitted.refused:
                 # Fewer outputs than asked for is not what the job is.
                 await self._withdraw()
-                return Failed(self._prompt_id, failure_of_inputs(submitted.refused))
+                refused = await self._with_suggestions(submitted.refused)
+                return Failed(self._prompt_id, failure_of_inputs(refused))
             return await self._follow(adopted=False)
 
     def _accepted(self, prompt_id: str) -> None:
@@ -188,13 +210,49 @@ class PromptRun:
         match entry.ending:
             case Ending.SUCCEEDED:
                 self._reporter.report_completion(self._mailbox)
+                await self._await_pictures()
                 return Succeeded(
-                    self._prompt_id, output_files(entry.outputs), entry.seconds, adopted
+                    self._prompt_id,
+                    output_files(entry.outputs),
+                    entry.seconds,
+                    adopted,
+                    texts=output_texts(entry.outputs),
+                    pictures=self._mailbox.sent.pictures,
+                    gap=self._mailbox.sent.gap,
                 )
             case Ending.FAILED:
                 return Failed(self._prompt_id, failure_of_entry(entry))
             case Ending.INTERRUPTED:
                 return Interrupted(self._prompt_id, requested=self._cancel_requested)
+
+    async def _await_pictures(self) -> None:
+        """Wait for what was sent before the end, where the history was faster than the socket."""
+        mailbox = self._mailbox
+        if not mailbox.sent.are_awaited:
+            return
+        deadline = asyncio.get_running_loop().time() + self._settings.silence
+        while mailbox.hears_events and not mailbox.sent.all_heard:
+            if not await mailbox.changed(deadline - asyncio.get_running_loop().time()):
+                return
+
+    async def _with_suggestions(self, refused: Sequence[InputError]) -> tuple[InputError, ...]:
+        """Say of values that ComfyUI does not have which of those it has are like them."""
+        unlisted = dict.fromkeys(
+            (error.node_class, error.input_name)
+            for error in refused
+            if error.value and error.choices is None
+        )
+        choices: dict[tuple[str, str], Sequence[str]] = {}
+        for node_class, input_name in list(unlisted)[:_MOST_LISTS_ASKED_FOR]:
+            try:
+                choices[node_class, input_name] = await self._client.choices(node_class, input_name)
+            except ComfyError as error:
+                log.warning("no choices to suggest", node_class=node_class, reason=str(error))
+        return await asyncio.to_thread(
+            lambda: tuple(
+                with_suggestions(error, lambda *place: choices.get(place, ())) for error in refused
+            )
+        )
 
     async def _withdraw(self) -> Cancellation:
         return await withdraw(

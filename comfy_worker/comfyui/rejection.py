@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from comfy_worker.comfyui.catalogue import choices_of
 from comfy_worker.comfyui.errors import InputError, PromptRejectedError
 
 
@@ -37,12 +38,31 @@ def _input_error(node_id: str, node_class: str, error: Mapping[str, Any]) -> Inp
     extra = _mapping(error, "extra_info")
     kind, input_name = _text(error, "type"), _text(extra, "input_name")
     message, details = _text(error, "message") or "refused", _text(error, "details")
+    value, choices = "", None
     if kind == "value_not_in_list":
         # The details repeat every choice the server has.
-        message = f"{extra.get('received_value')!r} is not one of the server's choices"
+        received = extra.get("received_value")
+        message = f"{received!r} is not one of the server's choices"
+        value = received if isinstance(received, str) else ""
+        choices = choices_of(extra.get("input_config"))
     elif details and details != input_name:
         message = f"{message} ({details})"
-    return InputError(node_id, node_class, kind, input_name, message)
+    return InputError(
+        node_id,
+        node_class,
+        kind,
+        input_name,
+        message,
+        value=value,
+        choices=choices,
+        traceback=_traceback(extra.get("traceback")),
+    )
+
+
+def _traceback(lines: Any) -> str:
+    if not isinstance(lines, list):
+        return ""
+    return "".join(line for line in lines if isinstance(line, str))
 
 
 def _mapping(value: Any, key: str) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from comfy_worker.comfyui.errors import (
     OutputTooLargeError,
     UnexpectedAnswerError,
 )
+from comfy_worker.comfyui.graph_text import write_json
 from comfy_worker.comfyui.health import Health
 
 _LARGEST_ANSWER: Final = 128 * 1024 * 1024
@@ -81,6 +82,22 @@ class Transport:
     ) -> tuple[int, bytes]:
         """Send JSON once and return the answer's status and body."""
         return await self._exchange("POST", path, seconds, body)
+
+    async def upload(
+        self, path: str, source: Path, name: str, fields: Mapping[str, str], *, seconds: float
+    ) -> tuple[int, bytes]:
+        """Send a file as ``image`` of a form, once; return the answer's status and body."""
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        form = aiohttp.FormData(fields, quote_fields=False)
+        with await to_thread(source.open, "rb") as content:
+            form.add_field("image", content, filename=name, content_type="application/octet-stream")
+            with self._watched(f"POST /{path}"):
+                async with self._session.post(
+                    self._base.joinpath(path), data=form, timeout=timeout
+                ) as response:
+                    status, text = response.status, await _read(response, path)
+        self._health.answered()
+        return status, text
 
     async def download(
         self,
@@ -148,9 +165,11 @@ class Transport:
         probing: bool = False,
     ) -> tuple[int, bytes]:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        content = None if body is None else write_json(body).encode()
+        headers = None if body is None else {"Content-Type": "application/json"}
         with self._watched(f"{method} /{path}", probing=probing):
             async with self._session.request(
-                method, self._base.joinpath(path), json=body, timeout=timeout
+                method, self._base.joinpath(path), data=content, headers=headers, timeout=timeout
             ) as response:
                 status, text = response.status, await _read(response, path)
         self._health.answered()

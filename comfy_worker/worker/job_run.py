@@ -28,8 +28,10 @@ from comfy_worker.comfyui import (
     Succeeded,
 )
 from comfy_worker.worker.attempt_progress import AttemptProgress
+from comfy_worker.worker.graph_inputs import GraphInputs, InputMissingError
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.outcome_report import OutcomeReport
+from comfy_worker.worker.output_fetch import Output
 from comfy_worker.worker.recipe import UnknownRecipeError, graph_of
 from comfy_worker.worker.reports import failure_error, job_error, loss_error
 from comfy_worker.worker.result_upload import ResultUpload
@@ -146,12 +148,12 @@ class JobRun:
 
     async def _run(self) -> None:
         try:
-            graph = graph_of(self.lease.job, self.lease.prompt_id)
+            with tempfile.TemporaryDirectory(prefix="comfy-worker-") as folder:
+                await self._render_and_settle(Path(folder))
         except UnknownRecipeError as error:
             await self._fail(job_error_pb2.ERROR_CODE_INVALID_WORKFLOW, message=str(error))
-            return
-        try:
-            await self._render_and_settle(graph)
+        except InputMissingError as error:
+            await self._fail(job_error_pb2.ERROR_CODE_INPUT_MISSING, message=str(error))
         except (LeaseLostError, JobServiceError):
             raise
         except Exception:  # noqa: BLE001 - one job's bug must not take the others down
@@ -159,43 +161,68 @@ class JobRun:
             self._log.exception("job hit a bug of the worker")
             await self._fail(job_error_pb2.ERROR_CODE_INTERNAL, details=details)
 
-    async def _render_and_settle(self, graph: Graph) -> None:
+    async def _render_and_settle(self, folder: Path) -> None:
         prior = [prompt.prompt_id for prompt in self.lease.prior_prompts]
-        outcome = await self._render(graph, prior)
+        outcome = await self._render(folder, prior)
         try:
-            await self._settle(outcome)
+            await self._settle(outcome, folder)
         except OutputMissingError as error:
-            if not (isinstance(outcome, Succeeded) and outcome.adopted):
-                await self._fail(job_error_pb2.ERROR_CODE_OUTPUT_MISSING, details=str(error))
-                return
-            self._log.warning("adopted prompt's files are gone, rendering again")
+            self._log.warning("what the prompt made is gone, rendering again", reason=str(error))
             try:
-                await self._settle(await self._render(graph, ()))
-            except OutputMissingError as again:
-                await self._fail(job_error_pb2.ERROR_CODE_OUTPUT_MISSING, details=str(again))
+                await self._settle(await self._render(folder, (), again=True), folder)
+            except OutputMissingError as missing:
+                await self._fail(
+                    job_error_pb2.ERROR_CODE_OUTPUT_MISSING,
+                    message=f"A result is missing: {missing}.",
+                    details=str(missing),
+                )
 
-    async def _render(self, graph: Graph, prior: Sequence[str]) -> Outcome:
+    async def _render(self, folder: Path, prior: Sequence[str], *, again: bool = False) -> Outcome:
+        """Run the graph, and once more when ComfyUI has lost an input it had been given."""
         self.stage = Stage.RENDERING
-        if self._cancel_requested:
-            return Interrupted(self.lease.prompt_id, requested=True)
-        outcome = await self._backend.run(
-            self.lease.prompt_id,
-            graph,
-            adopt=prior,
-            observers=self.progress.observers(previews=self._settings.previews),
+        graph = graph_of(self.lease, again=again)
+        inputs = GraphInputs(
+            self.lease,
+            self.ref,
+            self._backend.uploads,
+            self._service,
+            hold=self._settings.outcome_hold,
         )
+        try:
+            placed = await inputs.place(graph)
+            outcome = await self._run_graph(placed, folder, prior, anew=again)
+            if isinstance(outcome, Failed) and inputs.forget_refused(outcome.failure, placed):
+                self._log.warning("comfyui has lost an input, uploading it again")
+                placed = await inputs.place(graph)
+                outcome = await self._run_graph(placed, folder, (), anew=True)
+        except ComfyError as error:
+            outcome = Lost(self.lease.prompt_id, LossReason.NOT_SUBMITTED, str(error))
         self._log.info("prompt ended", outcome=type(outcome).__name__)
         self.stage = Stage.STORING
         self._on_stage()
         return outcome
 
-    async def _settle(self, outcome: Outcome) -> None:
-        """Report an outcome; raises OutputMissingError when a file of it is gone."""
+    async def _run_graph(
+        self, graph: Graph, scratch: Path, prior: Sequence[str], *, anew: bool
+    ) -> Outcome:
+        if self._cancel_requested:
+            return Interrupted(self.lease.prompt_id, requested=True)
+        return await self._backend.run(
+            self.lease.prompt_id,
+            graph,
+            adopt=prior,
+            observers=self.progress.observers(previews=self._settings.previews),
+            scratch=scratch,
+            anew=anew,
+        )
+
+    async def _settle(self, outcome: Outcome, folder: Path) -> None:
+        """Report an outcome; raises OutputMissingError when something it made is gone."""
         if self.is_lost:
             return
         match outcome:
             case Succeeded():
-                await self._store(outcome)
+                await self._store(outcome, folder)
             case Failed(failure=failure):
                 await self._report.failed(failure_error(failure))
             case Interrupted(requested=requested):
@@ -209,8 +236,10 @@ class JobRun:
             case Lost(reason=reason, message=message):
                 await self._report.failed(loss_error(reason, message))
 
-    async def _store(self, outcome: Succeeded) -> None:
+    async def _store(self, outcome: Succeeded, folder: Path) -> None:
         self.progress.storing()
+        if outcome.gap:
+            raise OutputMissingError(outcome.gap)
         upload = ResultUpload(
             self.ref,
             self._backend,
@@ -218,15 +247,15 @@ class JobRun:
             max_bytes=self._settings.max_output_bytes,
             hold=self._settings.outcome_hold,
         )
-        if not outcome.files:
+        outputs: tuple[Output, ...] = (*outcome.files, *outcome.pictures, *outcome.texts)
+        if not outputs:
             await self._fail(
                 job_error_pb2.ERROR_CODE_OUTPUT_MISSING,
-                message="The run succeeded but made no file.",
+                message="The run succeeded but put nothing out.",
             )
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="comfy-worker-") as folder:
-                artifact_ids = await upload.upload(outcome.files, Path(folder))
+            artifact_ids = await upload.upload(outputs, folder)
         except OutputTooLargeError as error:
             await self._fail(
                 job_error_pb2.ERROR_CODE_OUTPUT_MISSING,

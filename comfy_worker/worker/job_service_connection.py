@@ -1,5 +1,6 @@
 """The gRPC calls of a worker, authenticated, with their errors sorted."""
 
+import hashlib
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import grpc
+from generation_jobs.v1 import artifact_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
-from generation_jobs.v1 import worker_service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from comfy_worker.worker.service_errors import service_error_of
+from comfy_worker.worker.service_errors import ServiceUnavailableError, service_error_of
 
 if TYPE_CHECKING:
     from generation_jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
@@ -120,6 +121,35 @@ class JobServiceConnection:
             self._stub.UploadArtifact, _messages(header, content), self._metadata, seconds
         )
         return answer.artifact.id
+
+    async def read_input(
+        self, lease: pb.LeaseRef, asset: artifact_pb2.InputAsset, destination: Path
+    ) -> None:
+        """Write an input of a leased job to ``destination``, which is overwritten.
+
+        Raises ServiceUnavailableError with status DATA_LOSS for other bytes than ``asset``
+        announces; whatever was written remains then. Never writes more than it announces.
+        """
+        request = pb.ReadInputRequest(lease=lease, input_id=asset.id)
+        seconds = _CALL_SECONDS + asset.size / _SLOWEST_UPLOAD
+        digest, size = hashlib.sha256(), 0
+        call = self._stub.ReadInput(request, metadata=self._metadata, timeout=seconds)
+        try:
+            with await to_thread(destination.open, "wb") as target:
+                async for message in call:
+                    size += len(message.chunk)
+                    if size > asset.size:
+                        break
+                    digest.update(message.chunk)
+                    await to_thread(target.write, message.chunk)
+        except grpc.aio.AioRpcError as error:
+            raise service_error_of(error) from error
+        finally:
+            call.cancel()
+        if size != asset.size or digest.digest() != asset.sha256:
+            raise ServiceUnavailableError(
+                grpc.StatusCode.DATA_LOSS, "", f"input {asset.id} came with other bytes"
+            )
 
     async def complete_job(self, request: pb.CompleteJobRequest) -> None:
         """Report success."""

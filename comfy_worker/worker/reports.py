@@ -91,6 +91,7 @@ def failure_error(failure: Failure) -> job_error_pb2.JobError:
                 input_name=readable_name(error.input_name),
                 error_type=readable_name(error.kind),
                 message=error.message,
+                suggestions=[each for each in error.suggestions if readable_name(each) == each],
             )
             for error in failure.inputs[:_MOST_INPUT_ERRORS]
         ],

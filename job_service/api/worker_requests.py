@@ -213,6 +213,10 @@ def check_job_error(checks: FieldChecks, request: pb.FailJobRequest) -> None:
         checks.text(f"{path}.input_name", one.input_name, longest=limits.MAX_NAME)
         checks.text(f"{path}.error_type", one.error_type, longest=limits.MAX_NAME)
         checks.text(f"{path}.message", one.message, longest=2_000)
+        if len(one.suggestions) > 5:
+            checks.wrong(f"{path}.suggestions", "must have at most 5 entries")
+        for place, suggestion in enumerate(one.suggestions[:5]):
+            checks.text(f"{path}.suggestions[{place}]", suggestion, longest=limits.MAX_NAME)
 
 
 def catalogues(checks: FieldChecks, request: pb.ReportCatalogueRequest) -> list[Catalogue]:

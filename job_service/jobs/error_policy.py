@@ -26,6 +26,7 @@ class ErrorPolicy:
 #: Attempts lost to a vanished ComfyUI that a job is not charged for.
 FORGIVEN_ATTEMPTS: Final = 2
 
+_MOST_REPLACEMENTS: Final = 3
 _TRY_LATER: Final = "Try again in a few minutes."
 _TELL_OPERATOR: Final = "If it happens again, tell whoever runs the service."
 
@@ -159,6 +160,13 @@ POLICIES: Final[dict["pb.ErrorCode.ValueType", ErrorPolicy]] = {
         pb.ERROR_SEVERITY_LOW,
         retry=False,
     ),
+    pb.ERROR_CODE_INPUT_MISSING: ErrorPolicy(
+        "An input this starts from is not there any more.",
+        pb.ERROR_CATEGORY_VALIDATION,
+        pb.ERROR_SEVERITY_LOW,
+        retry=False,
+        suggestions=("Upload the input again and create a new job.",),
+    ),
     pb.ERROR_CODE_LEGACY: ErrorPolicy(
         "It failed.",
         pb.ERROR_CATEGORY_SYSTEM,
@@ -189,9 +197,18 @@ def complete(error: pb.JobError) -> pb.JobError:
     completed.retryable = rule.retry
     completed.ClearField("retry_delay")
     completed.ClearField("recovery_suggestions")
-    completed.recovery_suggestions.extend(rule.suggestions)
+    completed.recovery_suggestions.extend((*_replacements(error), *rule.suggestions))
     completed.attempts_exhausted = False
     return completed
+
+
+def _replacements(error: pb.JobError) -> list[str]:
+    """What to put where ComfyUI refused a value that is like one it takes."""
+    return [
+        f"Set {wrong.input_name} of node {wrong.node_id} to {' or '.join(wrong.suggestions)}."
+        for wrong in error.node_input_errors
+        if wrong.suggestions
+    ][:_MOST_REPLACEMENTS]
 
 
 def error_of(code: "pb.ErrorCode.ValueType", message: str = "", **details: Any) -> pb.JobError:

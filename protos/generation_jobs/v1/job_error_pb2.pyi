@@ -66,6 +66,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     """An operator ended the job."""
     ERROR_CODE_LEGACY: _ErrorCode.ValueType  # 19
     """A former error message without a code."""
+    ERROR_CODE_INPUT_MISSING: _ErrorCode.ValueType  # 20
+    """An input the job starts from is not there any more, or ComfyUI does not take it."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """What went wrong. Workers name the code; category, severity and whether to retry follow from it."""
@@ -110,6 +112,8 @@ ERROR_CODE_FAILED_BY_OPERATOR: ErrorCode.ValueType  # 18
 """An operator ended the job."""
 ERROR_CODE_LEGACY: ErrorCode.ValueType  # 19
 """A former error message without a code."""
+ERROR_CODE_INPUT_MISSING: ErrorCode.ValueType  # 20
+"""An input the job starts from is not there any more, or ComfyUI does not take it."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ErrorCategory:
@@ -271,6 +275,7 @@ class NodeInputError(_message.Message):
     INPUT_NAME_FIELD_NUMBER: _builtins.int
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    SUGGESTIONS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Id of the graph node."""
     node_type: _builtins.str
@@ -281,6 +286,12 @@ class NodeInputError(_message.Message):
     """ComfyUI's word for it, for example "value_not_in_list"."""
     message: _builtins.str
     """What is wrong, in a sentence."""
+    @_builtins.property
+    def suggestions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For a value that is none of those the input takes: at most 5 that are most
+        like it, most alike first.
+        """
+
     def __init__(
         self,
         *,
@@ -289,10 +300,11 @@ class NodeInputError(_message.Message):
         input_name: _builtins.str = ...,
         error_type: _builtins.str = ...,
         message: _builtins.str = ...,
+        suggestions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_type", b"error_type", "input_name", b"input_name", "message", b"message", "node_id", b"node_id", "node_type", b"node_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_type", b"error_type", "input_name", b"input_name", "message", b"message", "node_id", b"node_id", "node_type", b"node_type", "suggestions", b"suggestions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,11 +12,13 @@ from comfy_worker.comfyui.events import (
 )
 from comfy_worker.comfyui.mailbox import Mailbox
 from comfy_worker.comfyui.progress import Phase, ProgressTracker
+from comfy_worker.comfyui.sent_pictures import SentPictures
 from tests.worker.comfyui.graphs import text_to_image
 
 
 def mailbox() -> Mailbox:
-    return Mailbox(ProgressTracker(text_to_image()))
+    graph = text_to_image()
+    return Mailbox(ProgressTracker(graph), SentPictures(graph, None, 0))
 
 
 async def test_a_flood_nobody_reads_leaves_the_newest_preview_and_bounded_memory() -> None:

@@ -95,7 +95,7 @@ class AdmissionStore:
         Raises RefusedError: DATABASE_UNAVAILABLE.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(_ALONE, {"lock": _LOCK})
-            result = await connection.execute(_ADMIT, {"max_running": self._caps.max_running})
-            row = result.one()
+            await connection.run(_ALONE, {"lock": _LOCK})
+            row = await connection.row(_ADMIT, {"max_running": self._caps.max_running})
+        assert row is not None, "aggregates answer one row"
         return Admitted(list(row.admitted or ()), row.users)

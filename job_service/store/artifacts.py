@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Row
-
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.joined import Joined
 from job_service.store.leases import LeaseKey
 
@@ -135,6 +134,7 @@ class ArtifactRow:
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(ArtifactRow))
+_columns = attrgetter(*_COLUMNS)
 
 
 class ArtifactTable:
@@ -209,6 +209,5 @@ class ArtifactTable:
         await self._database.run(_FORGET, {"ids": list(ids)})
 
 
-def _artifact(row: Row[Any]) -> ArtifactRow:
-    values = row._mapping  # noqa: SLF001  # documented accessor despite its name
-    return ArtifactRow(**{name: values[name] for name in _COLUMNS})
+def _artifact(row: Row) -> ArtifactRow:
+    return ArtifactRow(**dict(zip(_COLUMNS, _columns(row), strict=True)))

@@ -38,5 +38,5 @@ async def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, l
     if not job_ids:
         return found
     for row in await database.rows(_OF_JOBS, {"job_ids": list(job_ids)}):
-        found.setdefault(row.job_id, []).append(AttemptRow(**row._mapping))  # noqa: SLF001
+        found.setdefault(row.job_id, []).append(AttemptRow(**row._asdict()))
     return found

@@ -3,12 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Row
-
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.leases import LeaseKey
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 
@@ -218,5 +216,5 @@ async def held(database: Database, job_ids: Sequence[int]) -> dict[int, Claim]:
     return {row.id: _claim(row) for row in rows}
 
 
-def _claim(row: Row[Any]) -> Claim:
+def _claim(row: Row) -> Claim:
     return Claim(LeaseKey(row.id, row.lease_token), JobRow.of(row), row.prior_attempts)

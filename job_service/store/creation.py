@@ -6,21 +6,31 @@ from datetime import timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Row
-from sqlalchemy.sql import Executable
-
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.admission import UserCaps
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
 from job_service.store.route_keys import RouteKeys
-from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
+from job_service.store.tables import JOB_COLUMNS, JOB_COLUMNS_SQL, JobRow
 
 _TAGGING_FRESH: Final = tagging(
     "SELECT id, user_id, priority FROM fresh WHERE not_before IS NULL AND NOT capped"
 )
+
+# What of a new row its creator does not know. The documents come back as the table keeps them:
+# answers to CreateJob and GetJob have their keys in the same order.
+_DECIDED: Final = (
+    "id",
+    "params",
+    "template_arguments",
+    "created_at",
+    "updated_at",
+    "not_before",
+    "dispatchable",
+)
+_DECIDED_SQL: Final = ", ".join(f"job.{name}" for name in _DECIDED)
 
 # One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
 # read by a second statement, because one statement cannot see a concurrent winner.
@@ -82,9 +92,9 @@ WITH new AS MATERIALIZED (
     FROM fresh LEFT JOIN tagged USING (id)
     ORDER BY user_id, request_id, id
     ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
-    RETURNING *
+    RETURNING {", ".join(_DECIDED)}
 )
-SELECT admitted.n, admitted.admitted, admitted.max_pending, {JOB_COLUMNS_SQL}
+SELECT admitted.n, admitted.admitted, admitted.max_pending, {_DECIDED_SQL}
 FROM admitted LEFT JOIN fresh USING (n) LEFT JOIN job ON job.id = fresh.id
 """)
 
@@ -103,7 +113,7 @@ class Created:
     is_new: bool
 
 
-Fetch: TypeAlias = Callable[[Executable, Mapping[str, Any]], Awaitable[Sequence[Row[Any]]]]
+Fetch: TypeAlias = Callable[[bytes, Mapping[str, Any]], Awaitable[Sequence[Row]]]
 
 
 class JobCreation:
@@ -133,12 +143,8 @@ class JobCreation:
         """
         keys = await self._route_keys.of([job.needs for job in jobs])
         async with self._database.transaction() as connection:
-
-            async def fetch(query: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-                return (await connection.execute(query, parameters)).all()
-
             created = []
-            for n, answer in enumerate(await self._store(fetch, jobs, keys)):
+            for n, answer in enumerate(await self._store(connection.rows, jobs, keys)):
                 if isinstance(answer, RefusedError):
                     answer.message = f"requests[{n}]: {answer.message}"
                     raise answer
@@ -169,7 +175,9 @@ class JobCreation:
         refused = {
             row.n: _over_quota(jobs[row.n], row.max_pending) for row in answers if not row.admitted
         }
-        stored = {row.n: JobRow.of(row) for row in answers if row.id is not None}
+        stored = {
+            row.n: _new_row(jobs[row.n], keys[row.n], row) for row in answers if row.id is not None
+        }
         created = set(stored)
         conflicts = [
             {"n": n, "user_id": jobs[n].user_id, "request_id": jobs[n].request_id}
@@ -209,6 +217,22 @@ def _over_quota(job: NewJob, max_pending: int) -> RefusedError:
         quota=f"user:{job.user_id}/pending_jobs",
     )
 
+
+def _new_row(job: NewJob, route_key: int, decided: Row) -> JobRow:
+    """The row that a new job has got."""
+    given = {name: getattr(job, name) for name in _STORED_FIELDS}
+    drawn = {name: getattr(decided, name) for name in _DECIDED}
+    return JobRow(**{**_UNTOUCHED, **given, **drawn, "route_key": route_key})
+
+
+#: Columns of a new row that no request sets.
+_UNTOUCHED: Final[dict[str, Any]] = dict.fromkeys(JOB_COLUMNS) | {
+    "status": "pending",
+    "delete_when_ended": False,
+    "revision": 1,
+    "attempt": 0,
+    "attempts_charged": 0,
+}
 
 #: Not dataclasses.asdict: it copies every value deeply, which takes longer than the whole encoding.
 _STORED_FIELDS: Final = tuple(field.name for field in fields(NewJob) if field.name != "needs")

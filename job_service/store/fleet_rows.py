@@ -6,9 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row
-
-from job_service.store.database import Database, statement
+from job_service.store.database import Database, Row, statement
 
 #: Jobs, last ended first, among which the checkpoint that an idle ComfyUI was given is looked for.
 _RECENT: Final = 1000
@@ -115,5 +113,5 @@ class FleetRows:
         return None if row is None else row.id
 
 
-def _worker(row: Row[Any]) -> WorkerRow:
-    return WorkerRow(**row._mapping)  # noqa: SLF001  # documented accessor despite its name
+def _worker(row: Row) -> WorkerRow:
+    return WorkerRow(**row._asdict())  # documented accessor despite its name

@@ -3,12 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Row
-
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.leases import LeaseKey
 
 _COLUMNS: Final = """
@@ -228,5 +226,5 @@ class InputTable:
         await self._database.run(_FORGET, {"ids": list(ids)})
 
 
-def _input(row: Row[Any]) -> InputRow:
-    return InputRow(**row._mapping)  # noqa: SLF001  # documented accessor despite its name
+def _input(row: Row) -> InputRow:
+    return InputRow(**row._asdict())  # documented accessor despite its name

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from generation_jobs.v1 import job_error_pb2
 from psycopg import errors as pg
-from sqlalchemy.exc import IntegrityError
 
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.admission import UserCaps
@@ -255,9 +254,9 @@ class JobStore:
         """
         try:
             deleted = await self._database.row(_DELETE, {"id": job_id, "user_id": user_id})
-        except IntegrityError as error:
+        except pg.IntegrityError as error:
             # PostgreSQL 18 has a code of its own for ON DELETE RESTRICT.
-            if isinstance(error.orig, pg.ForeignKeyViolation | pg.RestrictViolation):
+            if isinstance(error, pg.ForeignKeyViolation | pg.RestrictViolation):
                 raise RefusedError(
                     Refusal.JOB_REFERENCED, f"job {job_id} is still referred to"
                 ) from error
@@ -278,7 +277,7 @@ class JobStore:
         """
         try:
             return [row.id for row in await self._database.rows(_DELETE_ENDED, {"most": most})]
-        except IntegrityError:
+        except pg.IntegrityError:
             return await self._delete_ended_singly(most)
 
     async def _delete_ended_singly(self, most: int) -> list[int]:

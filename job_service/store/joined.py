@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import DataError, IntegrityError
+from psycopg.errors import DataError, IntegrityError
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")

@@ -11,10 +11,9 @@ from uuid import UUID
 
 from generation_jobs.v1 import job_error_pb2
 from google.protobuf import json_format
-from sqlalchemy import Row
 
 from job_service.jobs.error_policy import FORGIVEN_ATTEMPTS
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.joined import Joined
 
 # Renews the leases listed and marks the workers as alive. Answers every lease that the workers
@@ -444,7 +443,7 @@ class LeaseStore:
         return await self._ended(rows, answers)
 
     async def _ended(
-        self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Row[Any]]
+        self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Row]
     ) -> list[Ended | Exception]:
         """What became of each report; those without an answer may repeat an earlier one."""
         ended = {

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row
-
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 
 #: Kinds of model, and the list of a catalogue that names them.
 MODEL_LISTS: Final[Mapping[str, str]] = {
@@ -116,7 +114,7 @@ class ModelStore:
         return [_model(row) for row in rows]
 
 
-def _model(row: Row[Any]) -> ModelRow:
+def _model(row: Row) -> ModelRow:
     return ModelRow(
         id=row.id,
         name=row.name,

@@ -1,12 +1,10 @@
 """What jobs need of workers, interned as small integers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from sqlalchemy import Row
+from typing import Final
 
 from job_service.jobs.routing import Needs
-from job_service.store.database import Database, as_json, statement
+from job_service.store.database import Database, Row, as_json, statement
 
 _INTERN: Final = statement("""
 INSERT INTO route_keys (digest, needs)
@@ -53,7 +51,7 @@ class RouteKeys:
         self._learn(await self._database.rows(_NEWER, {"known": known}))
         return len(self._needs) > before
 
-    def _learn(self, rows: Sequence[Row[Any]]) -> None:
+    def _learn(self, rows: Sequence[Row]) -> None:
         for row in rows:
             needs = Needs.from_json(row.needs)
             self._ids[needs] = row.id

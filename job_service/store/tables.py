@@ -5,10 +5,9 @@ The schema itself is in ``migrations/``.
 
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, Self
 from uuid import UUID
-
-from sqlalchemy import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +65,14 @@ class JobRow:
     adopt_until: datetime | None
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Self:
+    def of(cls, row: Any) -> Self:
         """The job in a result row that has at least these columns."""
-        mapping = row._mapping  # noqa: SLF001  # documented accessor despite its name
-        return cls(**{name: mapping[name] for name in JOB_COLUMNS})
+        return cls(**dict(zip(JOB_COLUMNS, _job_columns(row), strict=True)))
 
 
 JOB_COLUMNS: Final = tuple(field.name for field in fields(JobRow))
+
+_job_columns = attrgetter(*JOB_COLUMNS)
 
 #: For ``SELECT`` and ``RETURNING`` of a whole JobRow from ``job``.
 JOB_COLUMNS_SQL: Final = ", ".join(f"job.{name}" for name in JOB_COLUMNS)

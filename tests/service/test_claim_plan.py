@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-
 from tests.jobs_protocol import ProtocolClient
 from tests.service_fixture import Sql
+from tests.statements_sent import statements_sent
 from tests.worker_protocol import ProtocolWorker
 
 FILL = """
@@ -22,19 +19,6 @@ WHERE one.id = %s
 """
 
 
-@pytest.fixture
-def statements() -> Iterator[list[tuple[str, Any]]]:
-    """Every statement the service runs, with its parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        seen.append((statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
-
-
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", ()):
@@ -45,17 +29,16 @@ async def test_leasing_touches_no_more_of_a_full_table_than_what_it_leases(
     client: ProtocolClient,
     worker: ProtocolWorker,
     sql: Sql,
-    statements: list[tuple[str, Any]],
 ) -> None:
     job = await client.create()
     await sql.execute(FILL, [job.id])
     await sql.execute("ANALYZE generation_jobs")
-    statements.clear()
-    await worker.lease_one()
+    with statements_sent() as statements:
+        await worker.lease_one()
 
     peek, claim = (
         next(one for one in statements if mark in one[0])
-        for mark in ("AS adopter", "INSERT INTO job_attempts")
+        for mark in (b"AS adopter", b"INSERT INTO job_attempts")
     )
     plans = {}
     # as the service's connections plan them
@@ -63,7 +46,7 @@ async def test_leasing_touches_no_more_of_a_full_table_than_what_it_leases(
     for name, (statement, parameters) in (("peek", peek), ("claim", claim)):
         async with sql.transaction(force_rollback=True):
             cursor = await sql.execute(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".encode(), parameters, prepare=True
+                b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
             )
             (rows,) = await cursor.fetchone() or ((),)
             plans[name] = list(_nodes(rows[0]["Plan"]))

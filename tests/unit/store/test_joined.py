@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from psycopg.errors import IntegrityError
 
 from job_service.store.joined import Joined
 
@@ -24,7 +24,7 @@ class Table:
         self.arrived.set()
         await self.open.wait()
         if self.bad.intersection(requests):
-            raise IntegrityError("INSERT", {}, Exception("violates a constraint"))
+            raise IntegrityError("violates a constraint")
         return [request * 10 for request in requests]
 
 

@@ -26,6 +26,7 @@ from job_service.api.models import ModelServicer
 from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
+from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.server_reflection import serve_reflection
 from job_service.api.workers import WorkerServicer
 from job_service.artifacts.input_uploads import InputUploads
@@ -60,6 +61,7 @@ from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
+from job_service.store.templates import TemplateStore
 from job_service.store.upkeep import UpkeepStore
 from job_service.store.workers import WorkerStore
 
@@ -138,6 +140,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         on_database=healthy.database,
     )
 
+    templates = TemplateStore(database)
     presenter = JobPresenter(database, artifacts, board, fleet)
     server = grpc.aio.server(
         interceptors=[CallInterceptor()],
@@ -157,6 +160,8 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             jobs=jobs,
             edits=EditStore(database, route_keys, caps),
             listing=ListingStore(database),
+            templates=templates,
+            recipes=RecipeLookup(settings.workflow_rules, templates, inputs, fleet),
             artifacts=artifacts,
             objects=objects,
             uploads=InputUploads(inputs, objects, settings.max_input_bytes),

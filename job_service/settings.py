@@ -11,18 +11,21 @@ from typing import Annotated, Any, Self
 from platformdirs import user_data_path
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from job_service.cannot_run import CannotRunError
 from job_service.jobs.limits import Limits
+from job_service.jobs.recipe_book import WorkflowRules
+from job_service.workflows.safety import SafetyRules
 
 PREFIX = "JOB_SERVICE_"
 # What Kubernetes sets by itself in every pod near a service named job-service.
@@ -105,6 +108,16 @@ def _at_least_five_minutes(value: timedelta) -> timedelta:
 Duration = Annotated[timedelta, WrapValidator(_duration)]
 
 
+def _patterns(value: Any) -> Any:
+    """Names or patterns separated by commas."""
+    if isinstance(value, str):
+        return tuple(name for part in value.split(",") if (name := part.strip()))
+    return value
+
+
+Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]
+
+
 class Settings(BaseSettings):
     """Everything that is fixed for the life of one job_service."""
 
@@ -166,6 +179,24 @@ class Settings(BaseSettings):
         le=64 * 1024**3,
         description="bytes of the largest file a worker may upload",
     )
+    max_workflow_nodes: int = Field(
+        default=1000, ge=1, le=10_000, description="most nodes in the graph of a job or a template"
+    )
+    allow_node_classes: Patterns = Field(
+        default=(),
+        description="node classes that graphs may use though they are denied by default; patterns "
+        "with * and ?, separated by commas",
+    )
+    deny_node_classes: Patterns = Field(
+        default=(),
+        description="node classes that graphs may not use, besides those denied by default because "
+        "they run code, open addresses, or read or write outside ComfyUI's folders",
+    )
+    only_node_classes: Patterns = Field(
+        default=(),
+        description="the only node classes that graphs may use, besides those allowed above; "
+        "empty: all that are not denied",
+    )
     max_pending_per_user: int | None = Field(
         default=None,
         ge=0,
@@ -212,6 +243,18 @@ class Settings(BaseSettings):
             max_dimension=self.max_dimension,
             max_batch_size=self.max_batch_size,
             attempt_timeout=self.attempt_timeout,
+        )
+
+    @property
+    def workflow_rules(self) -> WorkflowRules:
+        """What the graphs of jobs may do."""
+        return WorkflowRules(
+            SafetyRules(
+                allow=self.allow_node_classes,
+                deny=self.deny_node_classes,
+                only=self.only_node_classes,
+            ),
+            self.max_workflow_nodes,
         )
 
     def shown(self) -> dict[str, str]:
@@ -269,6 +312,8 @@ def _as_text(value: Any) -> str:
         return ""  # which is read as not set
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

@@ -17,7 +17,9 @@ from job_service.api.field_mask import check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
+from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.statistics import grouping, stats_message
+from job_service.api.templates import TemplateCalls
 from job_service.api.upload_stream import chunks, opening
 from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
@@ -40,6 +42,7 @@ from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
 from job_service.store.listing import JobListing, ListingStore, Order
 from job_service.store.tables import JobRow
+from job_service.store.templates import TemplateStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -47,7 +50,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _UPDATE_TRIES: Final = 5
 
 
-class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobServiceServicer):
+class GenerationJobServicer(
+    TemplateCalls, generation_job_service_pb2_grpc.GenerationJobServiceServicer
+):
     """Serves clients. What is not defined here answers UNIMPLEMENTED."""
 
     def __init__(
@@ -57,6 +62,8 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         jobs: JobStore,
         edits: EditStore,
         listing: ListingStore,
+        templates: TemplateStore,
+        recipes: RecipeLookup,
         artifacts: ArtifactTable,
         objects: ObjectStoreOfArtifacts,
         uploads: InputUploads,
@@ -73,6 +80,8 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self._jobs = jobs
         self._edits = edits
         self._listing = listing
+        self._templates = templates
+        self._recipes = recipes
         self._artifacts = artifacts
         self._objects = objects
         self._uploads = uploads
@@ -89,7 +98,10 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         caller = _client()
-        created = await self._creation.create(new_job(request, caller, self._bounds))
+        new = await self._recipes.check(
+            [request.job], caller, lambda book: new_job(request, caller, self._bounds, book)
+        )
+        created = await self._creation.create(new)
         if created.is_new:
             self._hub.publish(*pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
@@ -98,7 +110,12 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         self, request: pb.BatchCreateJobsRequest, context: Context
     ) -> pb.BatchCreateJobsResponse:
         caller = _client()
-        created = await self._creation.create_all(new_jobs(request, caller, self._bounds))
+        new = await self._recipes.check(
+            [one.job for one in request.requests],
+            caller,
+            lambda book: new_jobs(request, caller, self._bounds, book),
+        )
+        created = await self._creation.create_all(new)
         self._hub.publish(
             *set[Hashable]().union(*(pending_topics(one.job) for one in created if one.is_new))
         )
@@ -174,7 +191,7 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         for _ in range(_UPDATE_TRIES):
             row = await self._jobs.require(request.job.id, caller.visible_user)
             _require_updatable(row, request.job.etag)
-            new = self._updated(row, request, caller)
+            new = await self._updated(row, request, caller)
             changed = await self._edits.update(row.id, row.revision, new)
             if changed is not None:
                 self._hub.publish(JobChanged(row.id), *pending_topics(changed))
@@ -311,15 +328,21 @@ class GenerationJobServicer(generation_job_service_pb2_grpc.GenerationJobService
         stored = await self._uploads.take(user_id, filename, chunks(request))
         return pb.UploadInputResponse(input=input_message(stored))
 
-    def _updated(self, row: JobRow, request: pb.UpdateJobRequest, caller: Principal) -> NewJob:
+    async def _updated(
+        self, row: JobRow, request: pb.UpdateJobRequest, caller: Principal
+    ) -> NewJob:
         """The job with its new values, checked as if it were created with them."""
         job = updated(job_message(row), request.job, request.update_mask)
-        if "priority" in request.update_mask.paths:
-            return new_job(pb.CreateJobRequest(job=job), caller, self._bounds)
-        # What a gateway raised stays raised when the user changes something else.
-        job.ClearField("priority")
-        new = new_job(pb.CreateJobRequest(job=job), caller, self._bounds)
-        return replace(new, priority=row.priority)
+        keeps_priority = "priority" not in request.update_mask.paths
+        if keeps_priority:
+            # What a gateway raised stays raised when the user changes something else.
+            job.ClearField("priority")
+        new = await self._recipes.check(
+            [job],
+            caller,
+            lambda book: new_job(pb.CreateJobRequest(job=job), caller, self._bounds, book),
+        )
+        return replace(new, priority=row.priority) if keeps_priority else new
 
     def _announce_cancel(self, row: JobRow) -> None:
         self._hub.publish(JobChanged(row.id), JobEnded())

@@ -346,7 +346,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             lease_token=str(granted.claim.lease.token),
             attempt=job.attempt,
             ttl=duration(ttl),
-            job=job_message(job),
+            job=job_message(job, full=False),
+            workflow_json=job.workflow or "",
             backend=granted.backend,
             prompt_id=prompt_id(self._installation, job.id, job.attempt),
             prior_prompts=[

@@ -11,10 +11,12 @@ from generation_jobs.v1 import generation_job_service_pb2, job_pb2
 
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
-from job_service.jobs.input_bindings import input_bindings
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
+from job_service.jobs.picture_fields import stored_loras
 from job_service.jobs.principal import Principal
+from job_service.jobs.recipe_book import EMPTY_BOOK, RecipeBook
+from job_service.jobs.recipes import bound_inputs, recipe_of, text_to_image
 from job_service.jobs.refusals import RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs
 from job_service.jobs.states import TYPE_FROM_WIRE
@@ -32,14 +34,15 @@ def new_job(
     request: generation_job_service_pb2.CreateJobRequest,
     principal: Principal,
     bounds: Limits,
+    book: RecipeBook = EMPTY_BOOK,
     *,
     path: str = "",
     draw_seed: Callable[[], int] = draw_seed,
 ) -> NewJob:
     """Check a CreateJobRequest and fill in every default.
 
-    ``path`` is put before field paths, for requests inside a batch. Raises RefusedError with
-    INVALID_FIELDS, naming every violation.
+    ``book`` has what the job refers to. ``path`` is put before field paths, for requests inside a
+    batch. Raises RefusedError with INVALID_FIELDS, naming every violation.
     """
     checks = FieldChecks()
     job = request.job
@@ -53,48 +56,43 @@ def new_job(
         checks.wrong(f"{at}prompt", "must not be blank")
     checks.text(f"{at}negative_prompt", job.negative_prompt, longest=limits.MAX_PROMPT)
     checks.text(f"{at}checkpoint_model", job.checkpoint_model, longest=limits.MAX_NAME)
-    recipe = job.WhichOneof("recipe")
-    if job_type == "image" and recipe is None and not job.checkpoint_model:
+    brings_graph = job.WhichOneof("recipe") is not None
+    if job_type == "image" and not brings_graph and not job.checkpoint_model:
         checks.wrong(f"{at}checkpoint_model", "is required unless the job brings a workflow")
 
-    loras = _loras(checks, f"{at}lora_models", job)
-    width, height, batch_size = _size(checks, at, job, job_type, bounds)
-    seed, sampler_params = _sampler(checks, f"{at}sampler", job, job_type, draw_seed)
+    loras = stored_loras(checks, f"{at}lora_models", job)
+    inputs = bound_inputs(checks, f"{at}inputs", job, user_id, book)
+    recipe = (
+        recipe_of(checks, at, job, user_id, bounds, book, draw_seed)
+        if brings_graph
+        else text_to_image(checks, at, job, job_type, bounds, draw_seed)
+    )
     params = _params(checks, f"{at}params_json", job.params_json)
-    if sampler_params is not None:
-        params["sampler_params"] = sampler_params
+    if recipe.sampler_params is not None:
+        params["sampler_params"] = recipe.sampler_params
     priority = checks.integer(f"{at}priority", job.priority, low=-100, high=100)
     if priority > 0 and not principal.acts_for_anyone:
         checks.wrong(f"{at}priority", "only a gateway or an admin may raise it above 0")
     scheduled_at, expires_at = _schedule(checks, at, job)
     request_id = checks.text(f"{path}request_id", request.request_id, longest=limits.MAX_REQUEST_ID)
     backend = checks.text(f"{at}backend", job.backend, longest=limits.MAX_WORD)
-    workflow, template = _recipe(checks, at, job)
     new = NewJob(
         user_id=user_id,
         job_type=job_type or "",
         prompt=prompt,
         negative_prompt=job.negative_prompt,
-        checkpoint_model=job.checkpoint_model or None,
+        checkpoint_model=recipe.checkpoint_model,
         lora_models=loras,
-        width=width,
-        height=height,
-        batch_size=batch_size,
-        seed=seed,
+        width=recipe.width,
+        height=recipe.height,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
         params=params,
-        workflow=workflow,
-        template_name=template.name if template else None,
-        template_version=template.version if template else None,
-        template_arguments=(
-            checks.json_object(
-                f"{at}template.arguments_json",
-                template.arguments_json or "{}",
-                max_bytes=limits.MAX_PARAMS_BYTES,
-            )
-            if template
-            else None
-        ),
-        inputs=_inputs(checks, f"{at}inputs", job),
+        workflow=recipe.workflow,
+        template_name=job.template.name if recipe.template_version is not None else None,
+        template_version=recipe.template_version,
+        template_arguments=recipe.template_arguments,
+        inputs=inputs,
         labels=_labels(checks, f"{at}labels", job),
         backend_label=backend or limits.DEFAULT_BACKEND,
         content_id=job.content_id if job.HasField("content_id") else None,
@@ -119,10 +117,12 @@ def new_job(
         request_id=request_id or None,
         request_hash=request_hash(job, user_id) if request_id else None,
         needs=Needs(
-            job_type=job_type or "",
+            # What makes a graph's result is its nodes: any worker that has them will do.
+            job_type="" if brings_graph else job_type or "",
             backend_label=backend or limits.DEFAULT_BACKEND,
-            checkpoint=job.checkpoint_model,
-            loras=tuple(sorted({lora.name for lora in job.lora_models})),
+            checkpoint=recipe.needs.checkpoint,
+            loras=recipe.needs.loras,
+            node_classes=recipe.needs.node_classes,
         ),
     )
     checks.raise_if_wrong()
@@ -133,6 +133,7 @@ def new_jobs(
     request: generation_job_service_pb2.BatchCreateJobsRequest,
     principal: Principal,
     bounds: Limits,
+    book: RecipeBook = EMPTY_BOOK,
 ) -> list[NewJob]:
     """Check every request of a batch.
 
@@ -146,7 +147,7 @@ def new_jobs(
     violations: list[Violation] = []
     for n, one in enumerate(request.requests):
         try:
-            jobs.append(new_job(one, principal, bounds, path=f"requests[{n}]."))
+            jobs.append(new_job(one, principal, bounds, book, path=f"requests[{n}]."))
         except RefusedError as error:
             violations += error.violations
     if violations:
@@ -171,103 +172,6 @@ def request_hash(job: job_pb2.GenerationJob, user_id: UUID) -> bytes:
     return hashlib.sha256(user_id.bytes + job.SerializeToString(deterministic=True)).digest()
 
 
-def _loras(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> list[dict[str, Any]]:
-    if len(job.lora_models) > limits.MAX_LORAS:
-        checks.wrong(
-            path, f"must have at most {limits.MAX_LORAS} entries, has {len(job.lora_models)}"
-        )
-        return []
-    stored = []
-    for index, lora in enumerate(job.lora_models):
-        at = f"{path}[{index}]"
-        model = lora.strength_model if lora.HasField("strength_model") else None
-        clip = lora.strength_clip if lora.HasField("strength_clip") else None
-        if model is None:
-            model = limits.DEFAULT_LORA_STRENGTH
-        if clip is None:
-            clip = model
-        stored.append(
-            {
-                "name": checks.text(f"{at}.name", lora.name, shortest=1, longest=limits.MAX_NAME),
-                "strength_model": checks.number(f"{at}.strength_model", model, low=-10, high=10),
-                "strength_clip": checks.number(f"{at}.strength_clip", clip, low=-10, high=10),
-            }
-        )
-    return stored
-
-
-def _size(
-    checks: FieldChecks, at: str, job: job_pb2.GenerationJob, job_type: str | None, bounds: Limits
-) -> tuple[int | None, int | None, int | None]:
-    """Width, height and batch size; pictures have defaults, other types only what was given."""
-    pictures = job_type == "image"
-
-    def dimension(name: str, value: int | None, default: int) -> int | None:
-        if value is None:
-            return default if pictures else None
-        return checks.integer(
-            f"{at}{name}", value, low=64, high=bounds.max_dimension, multiple_of=8
-        )
-
-    batch_size: int | None = limits.DEFAULT_BATCH_SIZE if pictures else None
-    if job.HasField("batch_size"):
-        batch_size = checks.integer(
-            f"{at}batch_size", job.batch_size, low=1, high=bounds.max_batch_size
-        )
-    return (
-        dimension("width", job.width if job.HasField("width") else None, limits.DEFAULT_WIDTH),
-        dimension("height", job.height if job.HasField("height") else None, limits.DEFAULT_HEIGHT),
-        batch_size,
-    )
-
-
-def _sampler(
-    checks: FieldChecks,
-    at: str,
-    job: job_pb2.GenerationJob,
-    job_type: str | None,
-    draw_seed: Callable[[], int],
-) -> tuple[int | None, dict[str, Any] | None]:
-    """Seed, and the other sampler settings as stored; None for types that are not sampled."""
-    if job_type in ("text", "audio") and not job.HasField("sampler"):
-        return None, None
-    sampler = job.sampler
-    if not sampler.HasField("seed") or sampler.seed == -1:
-        seed = draw_seed()
-    else:
-        seed = checks.integer(f"{at}.seed", sampler.seed, low=0, high=limits.MAX_SEED)
-    return seed, {
-        "steps": checks.integer(
-            f"{at}.steps",
-            sampler.steps if sampler.HasField("steps") else limits.DEFAULT_STEPS,
-            low=1,
-            high=150,
-        ),
-        "cfg": checks.number(
-            f"{at}.cfg",
-            sampler.cfg if sampler.HasField("cfg") else limits.DEFAULT_CFG,
-            low=0,
-            high=30,
-        ),
-        "sampler_name": checks.text(
-            f"{at}.sampler_name",
-            sampler.sampler_name or limits.DEFAULT_SAMPLER,
-            longest=limits.MAX_WORD,
-        ),
-        "scheduler": checks.text(
-            f"{at}.scheduler",
-            sampler.scheduler or limits.DEFAULT_SCHEDULER,
-            longest=limits.MAX_WORD,
-        ),
-        "denoise": checks.number(
-            f"{at}.denoise",
-            sampler.denoise if sampler.HasField("denoise") else limits.DEFAULT_DENOISE,
-            low=0,
-            high=1,
-        ),
-    }
-
-
 def _params(checks: FieldChecks, path: str, text: str) -> dict[str, Any]:
     params = checks.json_object(path, text or "{}", max_bytes=limits.MAX_PARAMS_BYTES)
     if "sampler_params" in params:
@@ -286,31 +190,6 @@ def _schedule(
     if scheduled_at and expires_at and expires_at <= scheduled_at:
         checks.wrong(f"{at}expires_at", "must be later than scheduled_at")
     return scheduled_at, expires_at
-
-
-def _recipe(
-    checks: FieldChecks, at: str, job: job_pb2.GenerationJob
-) -> tuple[str | None, job_pb2.TemplateRef | None]:
-    """Workflow text and template reference.
-
-    Neither is run by this version, so a job that brings one is refused at once instead of
-    waiting for a worker that never comes.
-    """
-    match job.WhichOneof("recipe"):
-        case "workflow_json":
-            checks.wrong(f"{at}workflow_json", "this version runs only the built-in text-to-image")
-            return job.workflow_json, None
-        case "template":
-            checks.wrong(f"{at}template", "this version runs only the built-in text-to-image")
-            return None, job.template
-    return None, None
-
-
-def _inputs(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> list[dict[str, Any]]:
-    if job.inputs and job.WhichOneof("recipe") is None:
-        checks.wrong(path, "nothing uses them: the built-in text-to-image starts from noise")
-        return []
-    return input_bindings(checks, path, job.inputs)
 
 
 def _labels(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> dict[str, str]:

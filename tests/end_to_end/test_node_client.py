@@ -42,7 +42,8 @@ def packages() -> None:
 async def node(address: str, *arguments: str) -> AsyncIterator[Process]:
     """A process of the client."""
     process = await asyncio.create_subprocess_exec(
-        *(NODE, *arguments),
+        NODE,
+        *arguments,
         cwd=CLIENT,
         env=os.environ
         | {

@@ -71,7 +71,7 @@ def test_a_deep_value_is_written_without_recursion() -> None:
 
 
 def test_texts_are_found_and_replaced_wherever_they_stand() -> None:
-    graph = {
+    graph: dict[str, dict[str, Any]] = {
         "1": {
             "class_type": "Batch",
             "inputs": {

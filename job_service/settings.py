@@ -45,6 +45,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class UnknownModels(StrEnum):
+    """What becomes of a job with a model that no live worker offers."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+
+
 class LogFormat(StrEnum):
     """How it is logged."""
 
@@ -197,6 +204,11 @@ class Settings(BaseSettings):
         description="the only node classes that graphs may use, besides those allowed above; "
         "empty: all that are not denied",
     )
+    unknown_models: UnknownModels = Field(
+        default=UnknownModels.WAIT,
+        description="jobs with a checkpoint, LoRA, sampler or scheduler that no live worker "
+        "offers: wait for one that does, or reject",
+    )
     max_pending_per_user: int | None = Field(
         default=None,
         ge=0,
@@ -243,6 +255,7 @@ class Settings(BaseSettings):
             max_dimension=self.max_dimension,
             max_batch_size=self.max_batch_size,
             attempt_timeout=self.attempt_timeout,
+            refuse_unknown_models=self.unknown_models is UnknownModels.REJECT,
         )
 
     @property

@@ -65,6 +65,11 @@ UPDATABLE: Final[Mapping[str, Apply]] = {
     },
 }
 
+#: Paths that change which models a job names, or what it is sampled with.
+NAMES_MODELS: Final = frozenset(
+    {"checkpoint_model", "lora_models", "sampler", "sampler.sampler_name", "sampler.scheduler"}
+)
+
 
 def check_mask(checks: FieldChecks, mask: field_mask_pb2.FieldMask) -> None:
     """Note what is wrong with a mask: empty, or with paths that cannot be updated."""

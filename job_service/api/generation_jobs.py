@@ -1,7 +1,7 @@
 """GenerationJobService: what clients call."""
 
 import unicodedata
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 from job_service.api import page_token
 from job_service.api.caller import require_role
 from job_service.api.encode import artifact_message, etag, input_message, job_message
-from job_service.api.field_mask import check_mask, updated
+from job_service.api.field_mask import NAMES_MODELS, check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import QueueReport
@@ -32,6 +32,7 @@ from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import Principal, Role
+from job_service.jobs.recipe_book import RecipeBook
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, PENDING
 from job_service.jobs.validation import new_job, new_jobs, owner
@@ -98,10 +99,10 @@ class GenerationJobServicer(
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
         caller = _client()
-        new = await self._recipes.check(
-            [request.job], caller, lambda book: new_job(request, caller, self._bounds, book)
+        (job,) = await self._accepted(
+            [request.job], caller, lambda bounds, book: [new_job(request, caller, bounds, book)]
         )
-        created = await self._creation.create(new)
+        created = await self._creation.create(job)
         if created.is_new:
             self._hub.publish(*pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
@@ -110,12 +111,12 @@ class GenerationJobServicer(
         self, request: pb.BatchCreateJobsRequest, context: Context
     ) -> pb.BatchCreateJobsResponse:
         caller = _client()
-        new = await self._recipes.check(
+        jobs = await self._accepted(
             [one.job for one in request.requests],
             caller,
-            lambda book: new_jobs(request, caller, self._bounds, book),
+            lambda bounds, book: new_jobs(request, caller, bounds, book),
         )
-        created = await self._creation.create_all(new)
+        created = await self._creation.create_all(jobs)
         self._hub.publish(
             *set[Hashable]().union(*(pending_topics(one.job) for one in created if one.is_new))
         )
@@ -328,11 +329,39 @@ class GenerationJobServicer(
         stored = await self._uploads.take(user_id, filename, chunks(request))
         return pb.UploadInputResponse(input=input_message(stored))
 
+    async def _accepted(
+        self,
+        jobs: Sequence[job_pb2.GenerationJob],
+        caller: Principal,
+        validate: Callable[[Limits, RecipeBook], list[NewJob]],
+    ) -> list[NewJob]:
+        """What ``validate`` makes of a request.
+
+        A repeated call is answered also when what its jobs name has ceased to be offered since.
+        """
+        strict = self._bounds
+        try:
+            return await self._recipes.check(jobs, caller, lambda book: validate(strict, book))
+        except RefusedError as refused:
+            if not strict.refuse_unknown_models:
+                raise
+            lenient = replace(strict, refuse_unknown_models=False)
+            try:
+                new = await self._recipes.check(jobs, caller, lambda book: validate(lenient, book))
+            except RefusedError:
+                raise refused from None
+            if not await self._creation.are_stored(new):
+                raise
+            return new
+
     async def _updated(
         self, row: JobRow, request: pb.UpdateJobRequest, caller: Principal
     ) -> NewJob:
         """The job with its new values, checked as if it were created with them."""
         job = updated(job_message(row), request.job, request.update_mask)
+        bounds = self._bounds
+        if not NAMES_MODELS.intersection(request.update_mask.paths):
+            bounds = replace(bounds, refuse_unknown_models=False)
         keeps_priority = "priority" not in request.update_mask.paths
         if keeps_priority:
             # What a gateway raised stays raised when the user changes something else.
@@ -340,7 +369,7 @@ class GenerationJobServicer(
         new = await self._recipes.check(
             [job],
             caller,
-            lambda book: new_job(pb.CreateJobRequest(job=job), caller, self._bounds, book),
+            lambda book: new_job(pb.CreateJobRequest(job=job), caller, bounds, book),
         )
         return replace(new, priority=row.priority) if keeps_priority else new
 

@@ -8,6 +8,7 @@ from generation_jobs.v1 import job_pb2
 
 from job_service.api.encode import job_message
 from job_service.events.progress_board import ProgressBoard
+from job_service.queue.explanation import nobody_offers
 from job_service.queue.fleet import Fleet
 from job_service.store.artifacts import ArtifactRow, ArtifactTable
 from job_service.store.attempts import AttemptRow, attempts_of
@@ -36,8 +37,13 @@ class JobPresenter:
         )
 
     async def full(self, row: JobRow) -> job_pb2.GenerationJob:
-        """A job in view FULL."""
-        return (await self.all_full([row]))[0]
+        """A job in view FULL, with a word on what it waits for."""
+        (message,) = await self.all_full([row])
+        if message.pending_reason == job_pb2.PENDING_REASON_NO_WORKER_OFFERS:
+            needs = await self._fleet.needs_of(row.route_key)
+            if needs is not None:
+                message.pending_detail = nobody_offers(await self._fleet.missing(needs))
+        return message
 
     async def all_full(self, rows: Sequence[JobRow]) -> list[job_pb2.GenerationJob]:
         """Jobs in view FULL."""

@@ -36,7 +36,7 @@ class RecipeLookup:
         self._templates = templates
         self._inputs = inputs
         self._fleet = fleet
-        self._nothing = RecipeBook(rules)
+        self._without_recipes = RecipeBook(rules)
         self._joined: dict[str, tuple[list[BackendCatalogue], NodeSignatures]] = {}
 
     async def check(
@@ -51,9 +51,16 @@ class RecipeLookup:
         """
         with_recipe = [job for job in jobs if job.WhichOneof("recipe")]
         if not with_recipe:
-            return checked(self._nothing)
+            return checked(await self._names())
         book = await self._book(with_recipe, caller)
         return await asyncio.to_thread(checked, book)
+
+    async def _names(self) -> RecipeBook:
+        """The names that workers offer, which is all that jobs without a recipe refer to."""
+        offered = await self._fleet.offered_names()
+        if offered is not self._without_recipes.offered:
+            self._without_recipes = RecipeBook(self.rules, offered=offered)
+        return self._without_recipes
 
     async def _book(self, jobs: Sequence[job_pb2.GenerationJob], caller: Principal) -> RecipeBook:
         owners = [owner(FieldChecks(), "", job.user_id, caller) for job in jobs]
@@ -73,7 +80,9 @@ class RecipeLookup:
             self._inputs.resolve(wanted),
             self._signatures({job.backend or limits.DEFAULT_BACKEND for job in jobs}),
         )
-        return RecipeBook(self.rules, templates, inputs.keys(), signatures)
+        return RecipeBook(
+            self.rules, templates, inputs.keys(), signatures, (await self._names()).offered
+        )
 
     async def _find(self, keys: Sequence[TemplateKey]) -> dict[TemplateKey, Template]:
         if not keys:

@@ -49,3 +49,6 @@ class Limits:
     max_dimension: int = 2048
     max_batch_size: int = 8
     attempt_timeout: timedelta = timedelta(minutes=15)
+    #: Refuse models, samplers and schedulers that no live worker offers, instead of letting the
+    #: job wait for one that does.
+    refuse_unknown_models: bool = False

@@ -21,17 +21,6 @@ from job_service.workflows.problems import InvalidWorkflowError
 
 SAMPLER_SETTINGS: Final = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
 
-_FIELD_DEFAULTS: Final = {
-    "negative_prompt": "",
-    "width": limits.DEFAULT_WIDTH,
-    "height": limits.DEFAULT_HEIGHT,
-    "batch_size": limits.DEFAULT_BATCH_SIZE,
-    "steps": limits.DEFAULT_STEPS,
-    "cfg": limits.DEFAULT_CFG,
-    "sampler_name": limits.DEFAULT_SAMPLER,
-    "scheduler": limits.DEFAULT_SCHEDULER,
-    "denoise": limits.DEFAULT_DENOISE,
-}
 _NO_EFFECT: Final = "has no effect beside workflow_json: set it in the graph"
 
 
@@ -168,7 +157,6 @@ def _from_template(
         template,
         arguments=arguments,
         fields=_given_fields(job),
-        field_defaults=_FIELD_DEFAULTS,
         inputs={binding.name for binding in job.inputs},
         loras=[Lora(**lora) for lora in stored_loras(FieldChecks(), "", job)],
         draw_seed=draw_seed,

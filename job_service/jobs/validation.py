@@ -23,6 +23,8 @@ from job_service.jobs.states import TYPE_FROM_WIRE
 
 _SHORTEST_TIMEOUT: Final = timedelta(seconds=10)
 _LONGEST_TIMEOUT: Final = timedelta(hours=24)
+#: More violations than an answer has room for; for later ones nobody looks up what was meant.
+_VIOLATIONS_HINTED: Final = 50
 
 
 def draw_seed() -> int:
@@ -37,12 +39,14 @@ def new_job(
     book: RecipeBook = EMPTY_BOOK,
     *,
     path: str = "",
+    hints: bool = True,
     draw_seed: Callable[[], int] = draw_seed,
 ) -> NewJob:
     """Check a CreateJobRequest and fill in every default.
 
     ``book`` has what the job refers to. ``path`` is put before field paths, for requests inside a
-    batch. Raises RefusedError with INVALID_FIELDS, naming every violation.
+    batch. ``hints``: say of unknown names what may have been meant. Raises RefusedError with
+    INVALID_FIELDS, naming every violation.
     """
     checks = FieldChecks()
     job = request.job
@@ -76,6 +80,10 @@ def new_job(
     scheduled_at, expires_at = _schedule(checks, at, job)
     request_id = checks.text(f"{path}request_id", request.request_id, longest=limits.MAX_REQUEST_ID)
     backend = checks.text(f"{at}backend", job.backend, longest=limits.MAX_WORD)
+    here = book.offered.get(backend or limits.DEFAULT_BACKEND)
+    rare_sampler, rare_scheduler = here.rare_settings(job) if here is not None else ("", "")
+    if here is not None and bounds.refuse_unknown_models and not brings_graph:
+        here.note_unknown(checks, at, job, hints=hints)
     new = NewJob(
         user_id=user_id,
         job_type=job_type or "",
@@ -123,6 +131,8 @@ def new_job(
             checkpoint=recipe.needs.checkpoint,
             loras=recipe.needs.loras,
             node_classes=recipe.needs.node_classes,
+            sampler=rare_sampler,
+            scheduler=rare_scheduler,
         ),
     )
     checks.raise_if_wrong()
@@ -147,7 +157,9 @@ def new_jobs(
     violations: list[Violation] = []
     for n, one in enumerate(request.requests):
         try:
-            jobs.append(new_job(one, principal, bounds, book, path=f"requests[{n}]."))
+            hints = len(violations) < _VIOLATIONS_HINTED
+            path = f"requests[{n}]."
+            jobs.append(new_job(one, principal, bounds, book, path=path, hints=hints))
         except RefusedError as error:
             violations += error.violations
     if violations:

@@ -47,6 +47,11 @@ def explain(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
     return " ".join(sentences)
 
 
+def nobody_offers(missing: Sequence[str]) -> str:
+    """Why a job that no live worker can run waits."""
+    return f"No worker that takes jobs can run it; missing: {', '.join(missing)}."
+
+
 def _state(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
     match row.status:
         case "pending":
@@ -91,9 +96,7 @@ def _pending(row: JobRow, circumstances: Circumstances, now: datetime) -> str:
         job_pb2.PENDING_REASON_RETRY_DELAY: (
             f"It pauses after a failed attempt and becomes due again{due}."
         ),
-        job_pb2.PENDING_REASON_NO_WORKER_OFFERS: (
-            f"No worker that takes jobs can run it; missing: {', '.join(circumstances.missing)}."
-        ),
+        job_pb2.PENDING_REASON_NO_WORKER_OFFERS: nobody_offers(circumstances.missing),
         job_pb2.PENDING_REASON_PAUSED: (
             "An operator has paused dispatch for its backend or checkpoint."
         ),

@@ -15,6 +15,7 @@ from generation_jobs.v1.worker_service_pb2 import BackendCatalogue
 from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
 from job_service.jobs.error_policy import error_of
 from job_service.jobs.node_signatures import PackedSignatures
+from job_service.jobs.offered_names import OfferedNames, by_backend_label
 from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs
 from job_service.queue.signature_cache import SignatureCache
@@ -95,6 +96,7 @@ class Fleet:
         self._epochs: dict[str, int] = {}
         self._keys: dict[tuple[str, str], tuple[object, frozenset[int]]] = {}
         self._offers: list[LiveOffer] = []
+        self._names: dict[str, OfferedNames] = {}
         self._pauses: frozenset[Pause] = frozenset()
         self._offers_at = float("-inf")
 
@@ -244,9 +246,16 @@ class Fleet:
             self._hub.publish(WorkerConcerned(member.id))
 
     async def missing(self, needs: Needs) -> list[str]:
-        """What of ``needs`` no live worker offers, in words; of the worker that lacks least."""
+        """What of ``needs`` no live worker offers, in words; of the worker that lacks least.
+
+        With what may have been meant, where no worker for the job's backend offers the name.
+        """
         lacks = [live.offer.missing(needs) for live in await self._live_offers()]
-        return min(lacks, key=len, default=["any worker"])
+        if not lacks:
+            return ["any worker"]
+        names = self._names.get(needs.backend_label, OfferedNames())
+        fewest = min(lacks, key=len)
+        return names.in_words(fewest)
 
     async def can_run(self, needs: Needs) -> bool:
         """Whether some live worker can run such a job."""
@@ -272,11 +281,19 @@ class Fleet:
         }
         return await self._signatures.get(sorted(digests)) or None
 
+    async def offered_names(self) -> Mapping[str, OfferedNames]:
+        """The names that live workers offer, by backend label; from memory, like all of this."""
+        await self._live_offers()
+        return self._names
+
     async def _live_offers(self) -> list[LiveOffer]:
         now = time.monotonic()
         if now - self._offers_at >= _OFFERS_FRESH:
             self._offers_at = now
-            self._offers = await self._workers.live_offers(self._ttl)
+            offers = await self._workers.live_offers(self._ttl)
+            if offers != self._offers:
+                self._offers = offers
+                self._names = by_backend_label(live.offer for live in offers)
         return self._offers
 
     async def _register(self, name: str, instance_id: UUID) -> Registration:

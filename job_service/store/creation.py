@@ -151,6 +151,17 @@ class JobCreation:
                 created.append(answer)
             return created
 
+    async def are_stored(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether each of ``jobs`` has a request_id that has stored a job."""
+        if not all(job.request_id for job in jobs):
+            return False
+        rows = [
+            {"n": n, "user_id": job.user_id, "request_id": job.request_id}
+            for n, job in enumerate(jobs)
+        ]
+        found = await self._database.rows(_BY_REQUEST, {"rows": as_json(rows)})
+        return len(found) == len(jobs)
+
     async def _create_joined(self, jobs: Sequence[NewJob]) -> Sequence[Created | RefusedError]:
         keys = await self._route_keys.of([job.needs for job in jobs])
         return await self._store(self._database.rows, jobs, keys)

@@ -27,7 +27,8 @@ WITH new AS MATERIALIZED (
     FROM jsonb_to_record(CAST(:row AS jsonb)) AS r (
         id bigint, revision bigint, negative_prompt text, checkpoint_model text,
         lora_models jsonb, width integer, height integer, batch_size integer, seed bigint,
-        params jsonb, labels jsonb, priority smallint, scheduled_at timestamptz,
+        params jsonb, workflow text, template_arguments jsonb, labels jsonb, priority smallint,
+        scheduled_at timestamptz,
         expires_at timestamptz, max_attempts smallint, attempt_timeout interval,
         route_key integer
     )
@@ -48,6 +49,8 @@ UPDATE generation_jobs AS job SET
     batch_size = new.batch_size,
     seed = new.seed,
     params = new.params,
+    workflow = new.workflow,
+    template_arguments = new.template_arguments,
     labels = new.labels,
     priority = new.priority,
     scheduled_at = new.scheduled_at,
@@ -108,7 +111,8 @@ class EditStore:
     async def update(self, job_id: int, revision: int, new: NewJob) -> JobRow | None:
         """Give a pending job new values; None: it is not pending any more, or has changed.
 
-        Identity, owner, prompt and recipe stay as they are.
+        Identity, owner and prompt stay as they are, and so does the template; the graph it becomes
+        follows the values.
         """
         (route_key,) = await self._route_keys.of([new.needs])
         values = asdict(new) | {
@@ -160,6 +164,8 @@ _UPDATED: Final[Sequence[str]] = (
     "batch_size",
     "seed",
     "params",
+    "workflow",
+    "template_arguments",
     "labels",
     "priority",
     "scheduled_at",

@@ -111,6 +111,8 @@ class Catalogue:
             checkpoints=frozenset(self.content.get("checkpoints", ())),
             loras=frozenset(self.content.get("loras", ())),
             node_classes=frozenset(self.content.get("node_classes", ())),
+            samplers=frozenset(self.content.get("samplers", ())),
+            schedulers=frozenset(self.content.get("schedulers", ())),
         )
 
 

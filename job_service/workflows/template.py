@@ -51,16 +51,15 @@ def bind(
     *,
     arguments: Mapping[str, Any],
     fields: Mapping[str, Any],
-    field_defaults: Mapping[str, Any],
     inputs: Collection[str],
     draw_seed: Callable[[], int],
     signatures: NodeSignatures | None = None,
 ) -> BoundGraph:
     """Put a job's values into a template's graph.
 
-    ``fields`` holds the job's fields of ``FIELD_PATHS`` that it gives explicitly,
-    ``field_defaults`` what the others are by default; a default of the template goes before
-    those. ``inputs`` are the names of the inputs that the job binds.
+    ``fields`` holds the job's fields of ``FIELD_PATHS`` that it gives explicitly; ``inputs`` are
+    the names of the inputs that it binds. A value that is not given is the parameter's default or,
+    without one, what stands in the graph.
 
     Raises InvalidWorkflowError; its paths are those of the job's fields, for example
     ``sampler.steps`` or ``template.arguments_json.strength``.
@@ -72,7 +71,7 @@ def bind(
     for parameter in template.parameters:
         origin = _origin(parameter)
         try:
-            value = _value(parameter, arguments, fields, field_defaults, inputs, draw_seed)
+            value = _value(template.graph, parameter, arguments, fields, inputs, draw_seed)
         except _MissingError as error:
             problems.add(origin, str(error))
             continue
@@ -106,14 +105,14 @@ def _origin(parameter: Parameter) -> str:
 
 
 def _value(
+    graph: Graph,
     parameter: Parameter,
     arguments: Mapping[str, Any],
     fields: Mapping[str, Any],
-    field_defaults: Mapping[str, Any],
     inputs: Collection[str],
     draw_seed: Callable[[], int],
 ) -> Any:
-    """The value of a parameter, or None when the graph's own stays."""
+    """The value of a parameter, or None when what stands in the graph differs and stays."""
     name = parameter.name
     if parameter.type is ParameterType.INPUT:
         if name in inputs:
@@ -125,13 +124,19 @@ def _value(
         value = None
     if value is None:
         value = parameter.default
-    if value is None and name in FIELD_PATHS:
-        value = field_defaults.get(name)
     if value is None and parameter.type is ParameterType.SEED:
         value = draw_seed()
     if value is None and parameter.required:
         raise _MissingError("is required by the template")
-    return value
+    return _own_value(graph, parameter) if value is None else value
+
+
+def _own_value(graph: Graph, parameter: Parameter) -> Any:
+    """What stands in the graph for a parameter, if all its targets agree."""
+    first, *others = (
+        graph.nodes[target.node_id].inputs[target.input_name] for target in parameter.targets
+    )
+    return first if all(each == first for each in others) else None
 
 
 def _unknown_values(

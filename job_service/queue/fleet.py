@@ -99,6 +99,7 @@ class Fleet:
         self._names: dict[str, OfferedNames] = {}
         self._pauses: frozenset[Pause] = frozenset()
         self._offers_at = float("-inf")
+        self._offers_lock = asyncio.Lock()
 
     async def recognise(self, name: str, instance_id: UUID) -> Member:
         """The process that calls; one seen for the first time takes over its name.
@@ -287,14 +288,18 @@ class Fleet:
         return self._names
 
     async def _live_offers(self) -> list[LiveOffer]:
-        now = time.monotonic()
-        if now - self._offers_at >= _OFFERS_FRESH:
-            self._offers_at = now
-            offers = await self._workers.live_offers(self._ttl)
-            if offers != self._offers:
-                self._offers = offers
-                self._names = by_backend_label(live.offer for live in offers)
+        if time.monotonic() - self._offers_at >= _OFFERS_FRESH:
+            async with self._offers_lock:  # who comes while they are looked up waits for them
+                if time.monotonic() - self._offers_at >= _OFFERS_FRESH:
+                    await self._look_up_offers()
         return self._offers
+
+    async def _look_up_offers(self) -> None:
+        offers = await self._workers.live_offers(self._ttl)
+        self._offers_at = time.monotonic()
+        if offers != self._offers:
+            self._offers = offers
+            self._names = by_backend_label(live.offer for live in offers)
 
     async def _register(self, name: str, instance_id: UUID) -> Registration:
         try:

@@ -9,8 +9,7 @@ from uuid import UUID, uuid4
 import grpc
 import psycopg
 import pytest
-from sqlalchemy import event, make_url
-from sqlalchemy.engine import Engine
+from sqlalchemy import make_url
 
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.artifacts.sweeper import Sweeper
@@ -23,6 +22,7 @@ from tests.inputs_protocol import InputClient, bind, picture
 from tests.jobs_protocol import ProtocolClient
 from tests.service.test_delete_job import deletions
 from tests.service_fixture import Sql, StoredFiles
+from tests.statements_sent import statements_sent
 
 RETENTION = timedelta(hours=24)
 
@@ -53,20 +53,6 @@ def sweeper(database: Database, table: InputTable, service_settings: Settings) -
         NodeSignatureTable(database),
         ObjectStoreOfArtifacts.from_url(service_settings.artifact_store),
     )
-
-
-@pytest.fixture
-def statements() -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that gives up inputs, with its parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "WITH idle AS" in statement:
-            seen.append((statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
 
 
 async def _unused_for(sql: Sql, hours: float) -> None:
@@ -273,7 +259,6 @@ async def test_many_inputs_are_swept_by_batches_through_the_indexes(
     sql: Sql,
     table: InputTable,
     sweeper: Sweeper,
-    statements: list[tuple[str, Any]],
 ) -> None:
     job = await client.create()
     await sql.execute("""
@@ -301,14 +286,16 @@ async def test_many_inputs_are_swept_by_batches_through_the_indexes(
         [job.id],
     )
     await sql.execute("ANALYZE generation_jobs, job_inputs")
-    statements.clear()
-    async with sql.transaction(force_rollback=True):
-        await sql.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        await sql.execute("SET LOCAL random_page_cost = 1.1")
+    await table.retire(most=1)
+    with statements_sent() as sent:
         assert await table.retire(most=100)
-        (statement, parameters), *_ = statements
+    ((statement, parameters),) = sent
+    # as the service's connections plan it
+    await sql.execute("SET plan_cache_mode = force_generic_plan")
+    await sql.execute("SET random_page_cost = 1.1")
+    async with sql.transaction(force_rollback=True):
         cursor = await sql.execute(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".encode(), parameters, prepare=True
+            b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
         )
         (rows,) = await cursor.fetchone() or ((),)
     await sweeper.sweep()

@@ -2,15 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from generation_jobs.v1 import worker_service_pb2 as pb
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from job_service.events.hub import Hub
 from job_service.queue.fleet import Fleet
@@ -25,6 +23,7 @@ from job_service.store.route_keys import RouteKeys
 from job_service.store.workers import WorkerStore
 from tests.jobs_protocol import ProtocolClient, refused
 from tests.service_fixture import Sql
+from tests.statements_sent import statements_sent
 from tests.worker_protocol import ProtocolWorker
 
 TTL = timedelta(seconds=30)
@@ -88,18 +87,9 @@ def fleet(database: Database) -> Fleet:
     )
 
 
-@pytest.fixture
-def loads() -> Iterator[list[Any]]:
-    """The parameters of every statement that reads signatures."""
-    seen: list[Any] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "FROM node_signatures WHERE" in statement:
-            seen.append(parameters)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+def _loads(sent: list[tuple[bytes, Any]]) -> int:
+    """How many of these statements read signatures."""
+    return sum(b"FROM node_signatures WHERE" in statement for statement, _ in sent)
 
 
 async def _count(sql: Sql) -> int:
@@ -140,20 +130,21 @@ def _parts(fleet: Fleet) -> Any:
 
 
 async def test_the_same_signatures_of_many_comfyuis_are_stored_once_and_loaded_once(
-    channel: grpc.aio.Channel, sql: Sql, fleet: Fleet, loads: list[Any]
+    channel: grpc.aio.Channel, sql: Sql, fleet: Fleet
 ) -> None:
     said = signatures(200)
     workers = [ProtocolWorker(channel, f"box-{n}", backends=("a", "b")) for n in range(5)]
     await asyncio.gather(*(says(worker, said) for worker in workers))
     assert await _count(sql) == 1
 
-    found = await asyncio.gather(*(fleet.signatures_for(LABEL) for _ in range(20)))
+    with statements_sent() as sent:
+        found = await asyncio.gather(*(fleet.signatures_for(LABEL) for _ in range(20)))
     assert all(one == [said] for one in found)
-    assert len(loads) == 1
+    assert _loads(sent) == 1
 
 
 async def test_catalogues_are_read_without_signatures(
-    worker: ProtocolWorker, sql: Sql, client: ProtocolClient, loads: list[Any]
+    worker: ProtocolWorker, sql: Sql, client: ProtocolClient
 ) -> None:
     await says(worker, signatures(1000, files=500))
     (size, kept) = await (
@@ -165,9 +156,10 @@ async def test_catalogues_are_read_without_signatures(
     assert size < 500
     assert not kept
 
-    job = await client.create()
-    assert (await worker.lease_one()).job_id == job.id
-    assert loads == []
+    with statements_sent() as sent:
+        job = await client.create()
+        assert (await worker.lease_one()).job_id == job.id
+    assert _loads(sent) == 0
 
 
 async def test_as_many_signatures_as_a_large_comfyui_has_fit(
@@ -198,7 +190,7 @@ async def test_signatures_that_change_replace_the_old_ones_which_are_swept(
 
 
 async def test_little_is_kept_in_memory(
-    channel: grpc.aio.Channel, database: Database, sql: Sql, loads: list[Any]
+    channel: grpc.aio.Channel, database: Database, sql: Sql
 ) -> None:
     said = [signatures(100 + n) for n in range(4)]
     for n, one in enumerate(said):
@@ -210,12 +202,13 @@ async def test_little_is_kept_in_memory(
     cache = SignatureCache(NodeSignatureTable(database), capacity=2 * said[3].ByteSize())
 
     assert await cache.get(digests) == said  # more than it keeps
-    loads.clear()
-    assert await cache.get(digests[2:]) == said[2:]
-    assert loads == []
-    assert await cache.get(digests[:1]) == said[:1]
-    assert await cache.get([digests[0], bytes(32), digests[3]]) == [said[0], said[3]]
-    assert len(loads) == 2
+    with statements_sent() as sent:
+        assert await cache.get(digests[2:]) == said[2:]
+    assert _loads(sent) == 0
+    with statements_sent() as sent:
+        assert await cache.get(digests[:1]) == said[:1]
+        assert await cache.get([digests[0], bytes(32), digests[3]]) == [said[0], said[3]]
+    assert _loads(sent) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,19 @@
 """ReadInput and Lease.inputs: workers get the pictures of their jobs, and only those."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import grpc
 import pytest
 from generation_jobs.v1 import worker_service_pb2 as pb
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from tests.inputs_protocol import CHUNK, InputClient, bind, noise, picture, read_input
 from tests.jobs_protocol import ProtocolClient, refused
 from tests.service_fixture import Sql
+from tests.statements_sent import statements_sent
 from tests.worker_protocol import ProtocolWorker, ref
 
 
 @pytest.fixture
 def inputs(channel: grpc.aio.Channel) -> InputClient:
     return InputClient(channel)
-
-
-@pytest.fixture
-def statements_on_inputs() -> Iterator[list[str]]:
-    """Every statement the service runs on inputs."""
-    seen: list[str] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "job_inputs" in statement:
-            seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_an_input_comes_back_byte_for_byte_in_small_chunks(
@@ -69,20 +51,20 @@ async def test_the_inputs_of_all_leases_of_an_answer_take_one_statement_or_none(
     worker: ProtocolWorker,
     inputs: InputClient,
     sql: Sql,
-    statements_on_inputs: list[str],
 ) -> None:
     jobs = [await client.create() for _ in range(6)]
     for n, job in enumerate(jobs[:3]):
         stored = await inputs.upload(picture(size=(10 + n, 10)))
         await bind(sql, job.id, image=stored.id)
-    statements_on_inputs.clear()
-    leases = await worker.lease(3)
+    with statements_sent() as sent:
+        leases = await worker.lease(3)
     assert [len(lease.inputs) for lease in leases] == [1, 1, 1]
-    assert len(statements_on_inputs) == 1
+    assert sum(b"job_inputs" in statement for statement, _ in sent) == 1
 
-    statements_on_inputs.clear()
-    assert [len(lease.inputs) for lease in await worker.lease(3)] == [0, 0, 0]
-    assert statements_on_inputs == []
+    with statements_sent() as sent:
+        leases = await worker.lease(3)
+    assert [len(lease.inputs) for lease in leases] == [0, 0, 0]
+    assert not any(b"job_inputs" in statement for statement, _ in sent)
 
 
 async def test_only_inputs_of_the_leased_job_can_be_read(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 Color: TypeAlias = tuple[int, int, int]
 Motif: TypeAlias = Callable[[Image.Image, random.Random, Sequence[Color]], None]
@@ -24,6 +24,14 @@ PREVIEW_SIDE = 512
 """Longest side of a preview frame in pixels (recordings 12 and 14)."""
 
 PREVIEW_QUALITY = 85
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A picture whose forms show in what is drawn, from not at all (0) to fully (1 and more)."""
+
+    image: Image.Image
+    strength: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,8 @@ class Picture:
         style: Checkpoint, LoRAs and sampler settings, in any form.
         base: The picture it started from, if any.
         denoise: How much of `base` is drawn over, 0 to 1.
+        mask: Where `base` is drawn over at all (white); None for everywhere.
+        guides: What its forms follow.
 
     """
 
@@ -52,6 +62,8 @@ class Picture:
     style: str
     base: Image.Image | None = None
     denoise: float = 1.0
+    mask: Image.Image | None = None
+    guides: tuple[Guide, ...] = ()
 
 
 def draw(picture: Picture) -> Image.Image:
@@ -66,11 +78,19 @@ def draw(picture: Picture) -> Image.Image:
     image = _backdrop(picture.width, picture.height, layout, palette)
     motif(image, layout, palette)
     image = image.filter(ImageFilter.SMOOTH)
-    if picture.base is not None:
-        base = picture.base.convert("RGB").resize(image.size)
-        image = Image.blend(base, image, picture.denoise)
+    for guide in picture.guides:
+        forms = guide.image.convert("RGB").resize(image.size)
+        followed = ImageChops.overlay(image, forms)
+        image = Image.blend(image, followed, min(max(guide.strength, 0.0), 1.0))
+    if picture.base is None:
+        _caption(image, picture)
+        return image
+    base = picture.base.convert("RGB").resize(image.size)
+    image = Image.blend(base, image, picture.denoise)
     _caption(image, picture)
-    return image
+    if picture.mask is None:
+        return image
+    return Image.composite(image, base, picture.mask.convert("L").resize(image.size))
 
 
 def sketch(picture: Picture, longest_side: int) -> Image.Image:

@@ -180,6 +180,8 @@ class PromptRun:
         given = self._graph[node_id]["inputs"]
         inputs = {}
         for spec in node_class.inputs:
+            if spec.optional and spec.name not in given:
+                continue
             value = given[spec.name]
             if is_link(value):
                 source = self._result(value[0])

@@ -32,5 +32,9 @@ class Machinery:
             checkpoints=self.settings.checkpoints,
             loras=self.settings.loras,
             vaes=self.settings.vaes,
+            controlnets=self.settings.controlnets,
+            diffusion_models=self.settings.diffusion_models,
+            text_encoders=self.settings.text_encoders,
+            upscale_models=self.settings.upscale_models,
             input_files=self.storage.input_files(),
         )

@@ -108,7 +108,11 @@ class RunningNode:
 
     def send_image(self, png: bytes) -> None:
         """See NodeContext."""
-        self._send_plain_image(IMAGE_PNG, png)
+        if self._machinery.sockets.wants_preview_metadata():
+            metadata = self._preview_metadata()
+            self._machinery.sockets.send_preview(png, metadata, "image/png")
+        else:
+            self._send_plain_image(IMAGE_PNG, png)
 
     def _send_plain_image(self, kind: int, image: bytes) -> None:
         payload = struct.pack(">I", kind) + image

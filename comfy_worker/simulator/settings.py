@@ -10,7 +10,15 @@ DEFAULT_CHECKPOINTS = (
     "v1-5-pruned-emaonly.safetensors",
 )
 DEFAULT_LORAS = ("add_detail.safetensors", "film_grain.safetensors", "watercolor.safetensors")
-DEFAULT_VAES = ("sdxl_vae.safetensors", "vae-ft-mse-840000-ema-pruned.safetensors")
+DEFAULT_CONTROLNETS = ("control_v11p_sd15_canny.pth", "control_v11p_sd15_openpose.pth")
+DEFAULT_DIFFUSION_MODELS = ("flux1-dev.safetensors", "flux1-schnell.safetensors")
+DEFAULT_TEXT_ENCODERS = ("clip_g.safetensors", "clip_l.safetensors", "t5xxl_fp16.safetensors")
+DEFAULT_UPSCALE_MODELS = ("4x-UltraSharp.pth", "RealESRGAN_x2plus.pth")
+DEFAULT_VAES = (
+    "ae.safetensors",
+    "sdxl_vae.safetensors",
+    "vae-ft-mse-840000-ema-pruned.safetensors",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,11 @@ class SimulatorSettings:
         checkpoints: File names `ckpt_name` accepts.
         loras: File names `lora_name` accepts.
         vaes: File names `vae_name` accepts, besides ComfyUI's own `pixel_space`.
+        controlnets: File names `control_net_name` accepts.
+        diffusion_models: File names `unet_name` accepts.
+        text_encoders: File names the CLIP loaders accept.
+        upscale_models: File names `model_name` of UpscaleModelLoader accepts; a number beside
+            an x in a name is the factor, else it is 4.
         embeddings: Names `GET /embeddings` lists.
         preview_method: Previews for prompts that do not ask: `none` or `latent2rgb`.
         output_directory: Where SaveImage writes; None is a directory removed at the end.
@@ -48,6 +61,10 @@ class SimulatorSettings:
     checkpoints: tuple[str, ...] = DEFAULT_CHECKPOINTS
     loras: tuple[str, ...] = DEFAULT_LORAS
     vaes: tuple[str, ...] = DEFAULT_VAES
+    controlnets: tuple[str, ...] = DEFAULT_CONTROLNETS
+    diffusion_models: tuple[str, ...] = DEFAULT_DIFFUSION_MODELS
+    text_encoders: tuple[str, ...] = DEFAULT_TEXT_ENCODERS
+    upscale_models: tuple[str, ...] = DEFAULT_UPSCALE_MODELS
     embeddings: tuple[str, ...] = ()
     preview_method: str = "none"
     output_directory: Path | None = None

@@ -1,5 +1,6 @@
 """The directories of a ComfyUI: output, input and temp; names and paths in them."""
 
+import mimetypes
 import os
 import re
 import tempfile
@@ -33,10 +34,10 @@ class SaveTarget:
     stem: str
     counter: int
 
-    def file_name(self, index: int) -> str:
+    def file_name(self, index: int = 0, extension: str = "png") -> str:
         """Return the name of the picture at this place of the batch (recording 02)."""
         stem = self.stem.replace("%batch_num%", str(index))
-        return f"{stem}_{self.counter + index:05}_.png"
+        return f"{stem}_{self.counter + index:05}_.{extension}"
 
 
 class Storage:
@@ -66,9 +67,13 @@ class Storage:
         return self._directories.get(kind)
 
     def input_files(self) -> tuple[str, ...]:
-        """Return the names LoadImage offers: the files right in the input directory."""
+        """Return the names LoadImage offers: pictures right in the input directory, by name."""
         return tuple(
-            sorted(path.name for path in self._directories["input"].iterdir() if path.is_file())
+            sorted(
+                path.name
+                for path in self._directories["input"].iterdir()
+                if path.is_file() and _is_picture(path.name)
+            )
         )
 
     def annotated_path(self, name: str) -> str:
@@ -107,6 +112,10 @@ class Storage:
         folder = self.inside(kind, subfolder)
         folder.mkdir(parents=True, exist_ok=True)
         return SaveTarget(folder, subfolder, path.name, _next_number(folder, path.name))
+
+
+def _is_picture(name: str) -> bool:
+    return (mimetypes.guess_type(name)[0] or "").startswith("image/")
 
 
 def split_annotation(name: str) -> tuple[str, str | None]:

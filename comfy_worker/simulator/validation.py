@@ -14,6 +14,8 @@ Problem: TypeAlias = dict[str, Any]
 """{type, message, details, extra_info}"""
 
 LONGEST_QUOTED_LIST = 20
+ANY = "*"
+"""The type that goes with every other."""
 _CASTS: Mapping[str, type] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 
 
@@ -149,12 +151,14 @@ class _Validation:
         problems: list[Problem] = []
         valid = True
         for spec in node_class.inputs:
+            if spec.optional and spec.name not in inputs:
+                continue
             if spec.name not in inputs:
                 message = "Required input is missing"
                 extra = {"input_name": spec.name}
                 problems.append(problem("required_input_missing", message, spec.name, **extra))
             elif isinstance(inputs[spec.name], list):
-                valid &= self._check_link(spec, inputs[spec.name], problems)
+                valid &= self._check_link(node_class, spec, inputs[spec.name], problems)
             else:
                 self._check_value(node_class, spec, inputs, problems)
         self._check_file(node_class, inputs, problems)
@@ -163,9 +167,11 @@ class _Validation:
         self._open.discard(node_id)
         return self._valid[node_id]
 
-    def _check_link(self, spec: Input, link: list[Any], problems: list[Problem]) -> bool:
+    def _check_link(
+        self, node_class: NodeClass, spec: Input, link: list[Any], problems: list[Problem]
+    ) -> bool:
         """Check a linked input; False when the node it comes from is invalid."""
-        extra = {"input_name": spec.name, "input_config": self._config(spec)}
+        extra = {"input_name": spec.name, "input_config": self._config(node_class, spec)}
         if len(link) != 2:
             message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
             problems.append(
@@ -176,7 +182,7 @@ class _Validation:
         source_class = self._classes[self._graph[source]["class_type"]]
         received = tuple(output.kind for output in source_class.outputs)[slot]
         wanted = spec.type_or_choices(self._options)
-        if received != wanted:
+        if received != wanted and ANY not in {received, wanted}:
             details = f"{spec.name}, received_type({received}) mismatch input_type({wanted})"
             message = "Return type mismatch between linked nodes"
             extra |= {"received_type": received, "linked_node": link}
@@ -197,7 +203,8 @@ class _Validation:
     ) -> None:
         kind = spec.type_or_choices(self._options)
         value = inputs[spec.name]
-        extra: dict[str, Any] = {"input_name": spec.name, "input_config": self._config(spec)}
+        input_config = self._config(node_class, spec)
+        extra: dict[str, Any] = {"input_name": spec.name, "input_config": input_config}
         if isinstance(kind, str) and kind in _CASTS:
             try:
                 value = inputs[spec.name] = _CASTS[kind](value)
@@ -238,8 +245,9 @@ class _Validation:
             extra = {"input_name": name}
             problems.append(problem("custom_validation_failed", message, details, **extra))
 
-    def _config(self, spec: Input) -> list[Any]:
-        return [spec.type_or_choices(self._options), dict(spec.config or {})]
+    def _config(self, node_class: NodeClass, spec: Input) -> list[Any]:
+        info = spec.info(self._options, newer_interface=node_class.newer_interface)
+        return info if len(info) > 1 else [*info, {}]
 
 
 def _tell(error: Exception) -> dict[str, Any]:

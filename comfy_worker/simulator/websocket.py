@@ -67,10 +67,12 @@ class Sockets:
         """Queue a binary frame: the event as big-endian u32, then the payload."""
         self._queue(struct.pack(">I", event) + payload, client_id)
 
-    def send_preview(self, jpeg: bytes, metadata: dict[str, Any]) -> None:
-        """Queue a preview frame with metadata (event 4: u32 length, JSON, JPEG)."""
-        head = json.dumps(metadata | {"image_type": "image/jpeg"}).encode()
-        payload = struct.pack(">I", len(head)) + head + jpeg
+    def send_preview(
+        self, image: bytes, metadata: dict[str, Any], image_type: str = "image/jpeg"
+    ) -> None:
+        """Queue a picture with metadata (event 4: u32 length, JSON, picture)."""
+        head = json.dumps(metadata | {"image_type": image_type}).encode()
+        payload = struct.pack(">I", len(head)) + head + image
         self.send_binary(EVENT_PREVIEW_WITH_METADATA, payload, self.running_client)
 
     def wants_preview_metadata(self) -> bool:

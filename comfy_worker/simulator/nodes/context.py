@@ -88,5 +88,8 @@ class NodeContext(Protocol):
         ...
 
     def send_image(self, png: bytes) -> None:
-        """Send a finished picture to the prompt's client (event 1 PNG, recording 15)."""
+        """Send a finished picture to the prompt's client.
+
+        As event 1 PNG (recording 15), and as event 4 to who wants metadata.
+        """
         ...

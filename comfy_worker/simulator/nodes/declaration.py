@@ -16,23 +16,29 @@ class Options:
     checkpoints: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     vaes: tuple[str, ...] = ()
+    controlnets: tuple[str, ...] = ()
+    diffusion_models: tuple[str, ...] = ()
+    text_encoders: tuple[str, ...] = ()
+    upscale_models: tuple[str, ...] = ()
     input_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One required input of a node class.
+    """One input of a node class.
 
     Attributes:
         name: Its name in the graph.
         kind: Its type (INT, STRING, MODEL, …), its fixed choices, or a function giving them.
         config: Range, default and the like, as /object_info shows them; None shows nothing.
+        optional: A graph may leave it out.
 
     """
 
     name: str
     kind: str | tuple[str, ...] | Choices
     config: Mapping[str, Any] | None = None
+    optional: bool = False
 
     def type_or_choices(self, options: Options) -> str | list[str]:
         """Return the input's type, or the list of values it accepts."""
@@ -42,9 +48,12 @@ class Input:
             return list(self.kind)
         return self.kind(options)
 
-    def info(self, options: Options) -> list[Any]:
+    def info(self, options: Options, *, newer_interface: bool = False) -> list[Any]:
         """Return the input as /object_info shows it."""
         kind = self.type_or_choices(options)
+        if newer_interface and isinstance(kind, list):
+            config = dict(self.config or {})
+            return ["COMBO", config | {"multiselect": False, "options": kind}]
         return [kind] if self.config is None else [kind, dict(self.config)]
 
 
@@ -54,6 +63,7 @@ class Output:
 
     kind: str
     tooltip: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class NodeClass:
     Attributes:
         name: `class_type` in graphs.
         run: Does the work.
-        inputs: All required inputs, in order.
+        inputs: All inputs, in order, the required ones first.
         outputs: The output slots.
         hidden: Inputs the server fills in ({name: kind}).
         category: Where user interfaces list it.
@@ -103,17 +113,20 @@ class NodeClass:
 
     def info(self, options: Options) -> dict[str, Any]:
         """Return the class as /object_info shows it (recording object_info)."""
-        groups: dict[str, Any] = {
-            "required": {spec.name: spec.info(options) for spec in self.inputs}
-        }
+        groups: dict[str, Any] = {"required": self._inputs_info(options, optional=False)}
+        optional = self._inputs_info(options, optional=True)
+        if optional:
+            groups["optional"] = optional
         if self.hidden:
-            groups["hidden"] = dict(self.hidden)
+            groups["hidden"] = {
+                name: [kind] if self.newer_interface else kind for name, kind in self.hidden.items()
+            }
         info: dict[str, Any] = {
             "input": groups,
             "input_order": {group: list(names) for group, names in groups.items()},
             "output": [output.kind for output in self.outputs],
             "output_is_list": [False for _ in self.outputs],
-            "output_name": [output.kind for output in self.outputs],
+            "output_name": [output.name or output.kind for output in self.outputs],
             "name": self.name,
             "display_name": self.display_name,
             "description": self.description,
@@ -128,3 +141,10 @@ class NodeClass:
         if any(output.tooltip for output in self.outputs):
             info["output_tooltips"] = [output.tooltip for output in self.outputs]
         return info
+
+    def _inputs_info(self, options: Options, *, optional: bool) -> dict[str, Any]:
+        return {
+            spec.name: spec.info(options, newer_interface=self.newer_interface)
+            for spec in self.inputs
+            if spec.optional == optional
+        }

@@ -1,6 +1,7 @@
 """Pictures made, loaded and changed without a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
@@ -29,6 +30,21 @@ async def _load_image(context: NodeContext, inputs: Mapping[str, Any]) -> NodeRe
     path = context.storage.annotated_path(inputs["image"])
     image, mask = await context.in_thread(_open, path)
     return NodeResult(((image,), (mask,)))
+
+
+async def _load_mask(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
+    path = context.storage.annotated_path(inputs["image"])
+    return NodeResult(((await context.in_thread(_open_mask, path, inputs["channel"]),),))
+
+
+async def _scale_by(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
+    images: Images = inputs["image"]
+    width, height = (max(1, round(side * inputs["scale_by"])) for side in images[0].size)
+    resample = RESAMPLING[inputs["upscale_method"]]
+    size = (width, height)
+    return NodeResult(
+        (tuple([await context.in_thread(each.resize, size, resample) for each in images]),)
+    )
 
 
 async def _scale(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
@@ -62,14 +78,31 @@ async def _invert(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult
 
 def _open(path: str) -> tuple[Image.Image, Image.Image]:
     """Return a picture and its mask: the inverted alpha channel."""
+    with _opened(path) as turned:
+        if "A" in turned.getbands():
+            mask = ImageChops.invert(turned.getchannel("A"))
+        else:
+            mask = Image.new("L", (64, 64), 0)
+        return turned.convert("RGB"), mask
+
+
+def _open_mask(path: str, channel: str) -> Image.Image:
+    """Return one channel of a picture as a mask; alpha is inverted, and none masks nothing."""
+    with _opened(path) as turned:
+        name = channel[0].upper()
+        if name != "A":
+            return turned.convert("RGB").getchannel(name)
+        if "A" not in turned.getbands():
+            return Image.new("L", (64, 64), 0)
+        return ImageChops.invert(turned.getchannel("A"))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """Open a picture the right way up; what Pillow raises on it is the node's error."""
     try:
         with Image.open(path) as opened:
-            turned = ImageOps.exif_transpose(opened)
-            if "A" in turned.getbands():
-                mask = ImageChops.invert(turned.getchannel("A"))
-            else:
-                mask = Image.new("L", (64, 64), 0)
-            return turned.convert("RGB"), mask
+            yield ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError) as error:
         kind = type(error)
         name = kind.__name__ if kind.__module__ == "builtins" else f"PIL.{kind.__name__}"
@@ -110,6 +143,30 @@ IMAGE_NODES: tuple[NodeClass, ...] = (
         category="image",
         display_name="Load Image",
         file_input="image",
+    ),
+    NodeClass(
+        name="LoadImageMask",
+        run=_load_mask,
+        inputs=(
+            Input("image", _input_files, {"image_upload": True}),
+            Input("channel", ("alpha", "red", "green", "blue")),
+        ),
+        outputs=(Output("MASK"),),
+        category="mask",
+        display_name="Load Image (as Mask)",
+        file_input="image",
+    ),
+    NodeClass(
+        name="ImageScaleBy",
+        run=_scale_by,
+        inputs=(
+            Input("image", "IMAGE"),
+            Input("upscale_method", tuple(RESAMPLING)),
+            Input("scale_by", "FLOAT", {"default": 1.0, "min": 0.01, "max": 8.0, "step": 0.01}),
+        ),
+        outputs=(Output("IMAGE"),),
+        category="image/upscaling",
+        display_name="Upscale Image By",
     ),
     NodeClass(
         name="ImageScale",

@@ -1,14 +1,14 @@
-"""Latents, the sampler, and the way between latents and pictures."""
+"""The sampler, and the way from latents to pictures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from PIL import Image
-
-from comfy_worker.simulator.drawing import PREVIEW_SIDE, Picture, draw, preview_frame, sketch
+from comfy_worker.simulator.drawing import PREVIEW_SIDE, Picture, preview_frame, sketch
 from comfy_worker.simulator.nodes.context import NodeContext
 from comfy_worker.simulator.nodes.declaration import Input, NodeClass, NodeResult, Output
+from comfy_worker.simulator.nodes.latents import drawn
 from comfy_worker.simulator.nodes.values import Conditioning, Images, Latent, Model
 
 SAMPLERS = (
@@ -28,14 +28,10 @@ SCHEDULERS = (
 )
 
 
-async def _empty_latent(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
-    # A latent has one cell for 8 by 8 pixels: odd sizes are rounded down.
-    width, height = inputs["width"] // 8 * 8, inputs["height"] // 8 * 8
-    return NodeResult((Latent(width, height, inputs["batch_size"]),))
-
-
 async def _sample(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
-    pictures = _pictures(inputs)
+    latent: Latent = inputs["latent_image"]
+    base = await drawn(context, latent) if latent.pictures else latent.base
+    pictures = _pictures(inputs, base)
     steps: int = inputs["steps"] if inputs["denoise"] > 0 else 0
     image = None
     for step in range(1, steps + 1):
@@ -44,38 +40,20 @@ async def _sample(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult
             image = await context.in_thread(sketch, pictures[0], PREVIEW_SIDE)
         frame = None if image is None else partial(preview_frame, image, step / steps)
         await context.step(step, steps, frame)
-    latent: Latent = inputs["latent_image"]
-    done = Latent(latent.width, latent.height, latent.batch_size, pictures, latent.base)
-    return NodeResult((done,))
+    return NodeResult((replace(latent, pictures=pictures),))
 
 
 async def _decode(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
-    latent: Latent = inputs["samples"]
-    images: Images
-    if latent.pictures:
-        images = tuple([await context.in_thread(draw, each) for each in latent.pictures])
-    elif latent.base:
-        images = latent.base
-    else:
-        grey = Image.new("RGB", (latent.width, latent.height), (127, 127, 127))
-        images = (grey,) * latent.batch_size
-    return NodeResult((images,))
+    return NodeResult((await drawn(context, inputs["samples"]),))
 
 
-async def _encode(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
-    pixels: Images = inputs["pixels"]
-    width, height = (max(side // 8 * 8, 8) for side in pixels[0].size)
-    base = tuple(image.crop((0, 0, width, height)) for image in pixels)
-    return NodeResult((Latent(width, height, len(base), base=base),))
-
-
-def _pictures(inputs: Mapping[str, Any]) -> tuple[Picture, ...]:
+def _pictures(inputs: Mapping[str, Any], base: Images) -> tuple[Picture, ...]:
     model: Model = inputs["model"]
     positive: Conditioning = inputs["positive"]
     negative: Conditioning = inputs["negative"]
     latent: Latent = inputs["latent_image"]
     named = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
-    style = [model.style(), positive.clip.style(), *(str(inputs[name]) for name in named)]
+    style = [model.style(), positive.style(), *(str(inputs[name]) for name in named)]
     return tuple(
         Picture(
             prompt=positive.text,
@@ -85,15 +63,13 @@ def _pictures(inputs: Mapping[str, Any]) -> tuple[Picture, ...]:
             width=latent.width,
             height=latent.height,
             style="|".join(style),
-            base=latent.base[index] if latent.base else None,
+            base=base[index] if base else None,
             denoise=inputs["denoise"],
+            mask=latent.noise_mask[index % len(latent.noise_mask)] if latent.noise_mask else None,
+            guides=positive.guides,
         )
         for index in range(latent.batch_size)
     )
-
-
-def _pixels(tooltip: str) -> dict[str, Any]:
-    return {"default": 512, "min": 16, "max": 16384, "step": 8, "tooltip": tooltip}
 
 
 _KSAMPLER_INPUTS = (
@@ -142,23 +118,6 @@ _KSAMPLER_INPUTS = (
 
 SAMPLING_NODES: tuple[NodeClass, ...] = (
     NodeClass(
-        name="EmptyLatentImage",
-        run=_empty_latent,
-        inputs=(
-            Input("width", "INT", _pixels("Width in pixels.")),
-            Input("height", "INT", _pixels("Height in pixels.")),
-            Input(
-                "batch_size",
-                "INT",
-                {"default": 1, "min": 1, "max": 4096, "tooltip": "Number of pictures."},
-            ),
-        ),
-        outputs=(Output("LATENT", "Latents to sample from."),),
-        category="latent",
-        display_name="Empty Latent Image",
-        description="Makes a batch of empty latents.",
-    ),
-    NodeClass(
         name="KSampler",
         run=_sample,
         inputs=_KSAMPLER_INPUTS,
@@ -178,13 +137,5 @@ SAMPLING_NODES: tuple[NodeClass, ...] = (
         category="latent",
         display_name="VAE Decode",
         description="Turns latents into pictures.",
-    ),
-    NodeClass(
-        name="VAEEncode",
-        run=_encode,
-        inputs=(Input("pixels", "IMAGE"), Input("vae", "VAE")),
-        outputs=(Output("LATENT"),),
-        category="latent",
-        display_name="VAE Encode",
     ),
 )

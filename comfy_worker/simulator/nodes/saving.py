@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from comfy_worker.simulator.nodes.context import NodeContext, NodeError
 from comfy_worker.simulator.nodes.declaration import Input, NodeClass, NodeResult
 from comfy_worker.simulator.nodes.values import Images
-from comfy_worker.simulator.storage import OutsideDirectoryError
+from comfy_worker.simulator.storage import OutsideDirectoryError, SaveTarget
 
 PNG_COMPRESSION = 4
 
@@ -37,11 +37,24 @@ async def _send(context: NodeContext, inputs: Mapping[str, Any]) -> NodeResult:
     return NodeResult()
 
 
-async def _write(context: NodeContext, images: Images, prefix: str, kind: str) -> NodeResult:
+def target_of(
+    context: NodeContext, prefix: str, images: Images, kind: str = "output"
+) -> SaveTarget:
+    """Choose where files of this prefix go.
+
+    Raises:
+        NodeError: The prefix leads out of the directory.
+
+    """
+    size = images[0].size if images else (0, 0)
     try:
-        target = context.storage.save_target(kind, prefix, *images[0].size)
+        return context.storage.save_target(kind, prefix, *size)
     except OutsideDirectoryError as error:
         raise NodeError(str(error)) from error
+
+
+async def _write(context: NodeContext, images: Images, prefix: str, kind: str) -> NodeResult:
+    target = target_of(context, prefix, images, kind)
     metadata = _metadata(context.graph, context.extra_pnginfo)
     saved = []
     for index, image in enumerate(images):

@@ -33,6 +33,10 @@ class InfoRoutes:
             "checkpoints": settings.checkpoints,
             "loras": settings.loras,
             "vae": settings.vaes,
+            "controlnet": settings.controlnets,
+            "diffusion_models": settings.diffusion_models,
+            "text_encoders": settings.text_encoders,
+            "upscale_models": settings.upscale_models,
             "embeddings": settings.embeddings,
         }
 

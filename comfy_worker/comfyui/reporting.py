@@ -14,7 +14,7 @@ class Observers:
     """What to call while a prompt runs: quickly, on the event loop, newest state only.
 
     ``on_accepted`` gets the id under which ComfyUI has the prompt, once it has it;
-    ``on_started`` is called once, when ComfyUI begins to execute it.
+    ``on_started`` is called once after that, when ComfyUI begins to execute it.
     """
 
     on_accepted: Callable[[str], None] | None = None
@@ -40,7 +40,8 @@ class Reporter:
         return self._observers.on_preview is not None
 
     def report_acceptance(self, prompt_id: str) -> None:
-        """Report the id under which ComfyUI has the prompt."""
+        """Report the id under which ComfyUI has the prompt; its start is yet to come."""
+        self._start_reported = False
         if self._observers.on_accepted is not None:
             self._observers.on_accepted(prompt_id)
 

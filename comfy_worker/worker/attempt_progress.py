@@ -8,6 +8,7 @@ from typing import Final
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.comfyui import Observers, Phase, PreviewImage, Progress
+from comfy_worker.worker.remaining_time import RemainingTime
 from comfy_worker.worker.reports import progress_report
 
 _NOTHING_YET: Final = Progress(0.0, Phase.QUEUED, None, None, 0, 0)
@@ -25,6 +26,11 @@ class AttemptProgress:
         self._started_at: float | None = None
         self._is_storing = False
         self._is_untold = False
+        self._remaining = RemainingTime(None)
+
+    def expect(self, seconds: float | None) -> None:
+        """Note, before it begins, how long such a run usually takes, None when unknown."""
+        self._remaining = RemainingTime(seconds)
 
     def observers(self, *, previews: bool) -> Observers:
         """Return what to hand to the driver."""
@@ -63,6 +69,7 @@ class AttemptProgress:
             self._progress,
             prompt_id=self._prompt_id,
             running_for=self.running_for,
+            remaining=self._remaining.at(time.monotonic()),
             storing=self._is_storing,
             preview=preview,
         )
@@ -79,10 +86,12 @@ class AttemptProgress:
 
     def _started(self) -> None:
         self._started_at = time.monotonic()
+        self._remaining.start(self._started_at)
         self._tell()
 
     def _progressed(self, progress: Progress) -> None:
         self._progress = progress
+        self._remaining.observe(time.monotonic(), progress)
         self._tell()
 
     def _previewed(self, preview: PreviewImage) -> None:

@@ -35,6 +35,7 @@ from comfy_worker.worker.output_fetch import Output
 from comfy_worker.worker.recipe import UnknownRecipeError, graph_of
 from comfy_worker.worker.reports import failure_error, job_error, loss_error
 from comfy_worker.worker.result_upload import ResultUpload
+from comfy_worker.worker.run_times import RunTimes, kind_of
 from comfy_worker.worker.service_errors import JobServiceError, LeaseLostError
 
 _RELEASE_SECONDS: Final = 5.0
@@ -72,6 +73,7 @@ class JobRun:
         backend: ComfyBackend,
         service: JobServiceConnection,
         settings: RunSettings,
+        run_times: RunTimes,
         *,
         on_stage: Callable[[], None],
         on_news: Callable[[], None],
@@ -84,6 +86,7 @@ class JobRun:
         self._backend = backend
         self._service = service
         self._settings = settings
+        self._run_times = run_times
         self._report = OutcomeReport(service, self.ref, settings.outcome_hold)
         self._on_stage = on_stage
         self._cancel_requested = False
@@ -207,7 +210,9 @@ class JobRun:
     ) -> Outcome:
         if self._cancel_requested:
             return Interrupted(self.lease.prompt_id, requested=True)
-        return await self._backend.run(
+        kind = kind_of(self.backend_name, graph)
+        self.progress.expect(self._run_times.expected(kind))
+        outcome = await self._backend.run(
             self.lease.prompt_id,
             graph,
             adopt=prior,
@@ -215,6 +220,10 @@ class JobRun:
             scratch=scratch,
             anew=anew,
         )
+        taken = self.progress.running_for
+        if isinstance(outcome, Succeeded) and not outcome.adopted and taken is not None:
+            self._run_times.note(kind, taken.total_seconds())
+        return outcome
 
     async def _settle(self, outcome: Outcome, folder: Path) -> None:
         """Report an outcome; raises OutputMissingError when something it made is gone."""

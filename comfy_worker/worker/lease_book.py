@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.worker.job_run import JobRun, Stage
+
+_STORING_PER_SLOT: Final = 2
 
 
 class LeaseBook:
     """Runs by lease token.
 
     A ComfyUI's slot is taken while its prompt renders, not while files are stored, so that
-    it goes on with the next job; when as many jobs are storing as there are slots, no more
-    are taken. ``room`` is set when the room may have grown, ``news`` when a run has
+    it goes on with the next job; when twice as many jobs are storing as there are slots, no
+    more are taken. ``room`` is set when the room may have grown, ``news`` when a run has
     progress to report, ``empty`` while there is no lease.
     """
 
@@ -67,7 +70,7 @@ class LeaseBook:
         """How many prompts a ComfyUI can take now."""
         of_backend = [run for run in self.runs() if run.backend_name == backend_name]
         rendering = sum(run.stage is Stage.RENDERING for run in of_backend)
-        if len(of_backend) - rendering >= self.depth:
+        if len(of_backend) - rendering >= _STORING_PER_SLOT * self.depth:
             return 0
         return max(self.depth - rendering, 0)
 

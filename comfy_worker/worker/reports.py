@@ -19,6 +19,7 @@ from comfy_worker.comfyui import (
 _LARGEST_PREVIEW: Final = 256 * 1024
 _LONGEST_NAME: Final = 255
 _LONGEST_DETAILS: Final = 4000
+_LONGEST_REMAINING: Final = 365 * 24 * 3600.0
 _MOST_INPUT_ERRORS: Final = 100
 _PREVIEW_TYPES: Final = frozenset({"image/jpeg", "image/png"})
 _PHASES: Final[Mapping[Phase, job_pb2.ProgressPhase.ValueType]] = {
@@ -49,10 +50,14 @@ def progress_report(
     *,
     prompt_id: str,
     running_for: timedelta | None,
+    remaining: float | None,
     storing: bool,
     preview: PreviewImage | None,
 ) -> pb.ProgressReport:
-    """Report how far an attempt is; previews that are too large are left out."""
+    """Report how far an attempt is; previews that are too large are left out.
+
+    ``remaining`` is in seconds.
+    """
     report = pb.ProgressReport(
         lease=lease,
         fraction=progress.fraction,
@@ -65,6 +70,8 @@ def progress_report(
     )
     if running_for is not None:
         report.running_for.FromTimedelta(running_for)
+    if remaining is not None:
+        report.remaining.FromTimedelta(timedelta(seconds=min(remaining, _LONGEST_REMAINING)))
     if (
         preview is not None
         and preview.media_type in _PREVIEW_TYPES

@@ -16,6 +16,7 @@ from comfy_worker.worker.lease_book import LeaseBook
 from comfy_worker.worker.leasing import Leaser
 from comfy_worker.worker.progress_reporting import ProgressReporter
 from comfy_worker.worker.retrying import persistently
+from comfy_worker.worker.run_times import RunTimes
 from comfy_worker.worker.service_errors import JobServiceError
 
 _RELEASE_SECONDS = 5.0
@@ -44,6 +45,7 @@ class Worker:
         self._service = service
         self._grace = grace
         self._run_settings = run_settings
+        self._run_times = RunTimes()
         self._book = book = LeaseBook(depth)
         self._pool = BackendPool(
             backends, service, interval=catalogue_interval, on_change=book.room.set
@@ -104,6 +106,7 @@ class Worker:
             backend,
             self._service,
             self._run_settings,
+            self._run_times,
             on_stage=self._book.changed,
             on_news=self._book.news.set,
         )

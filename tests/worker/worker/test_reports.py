@@ -34,6 +34,7 @@ def report(preview: PreviewImage | None = None, *, storing: bool = False) -> pb.
         SAMPLING,
         prompt_id="p",
         running_for=timedelta(seconds=1.5),
+        remaining=2.5,
         storing=storing,
         preview=preview,
     )
@@ -47,6 +48,7 @@ def test_progress_is_told_in_full() -> None:
     assert told.running_for.ToTimedelta() == timedelta(seconds=1.5)
     assert not told.HasField("preview")
     assert report(storing=True).phase == job_pb2.PROGRESS_PHASE_STORING
+    assert told.remaining.ToTimedelta() == timedelta(seconds=2.5)
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -56,11 +58,13 @@ def test_every_phase_has_a_word(phase: Phase) -> None:
         Progress(0, phase, None, None, 0, 0),
         prompt_id="",
         running_for=None,
+        remaining=None,
         storing=False,
         preview=None,
     )
     assert told.phase != job_pb2.PROGRESS_PHASE_UNSPECIFIED
     assert not told.HasField("running_for")
+    assert not told.HasField("remaining")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,7 @@ def test_any_text_of_comfyuis_fits_the_contract(name: str, details: str) -> None
         Progress(0, Phase.LOADING, name, name, 0, 0),
         prompt_id=name,
         running_for=None,
+        remaining=None,
         storing=False,
         preview=None,
     )

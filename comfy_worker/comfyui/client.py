@@ -147,6 +147,20 @@ class ComfyClient:
         """
         await self._send("interrupt", {"prompt_id": prompt_id})
 
+    async def cancel_job(self, prompt_id: str) -> bool:
+        """``POST /api/jobs/{prompt_id}/cancel``: take the prompt out wherever it is, in one step.
+
+        False where the server has no such route. Versions after 0.8.0 have it, and answer OK
+        also for a prompt that is done or unknown (ComfyUI's pull request 14493).
+        """
+        try:
+            await self._send(f"api/jobs/{prompt_id}/cancel", {})
+        except UnexpectedAnswerError as error:
+            if error.status in {404, 405}:
+                return False
+            raise
+        return True
+
     async def free(self, *, models: bool = True) -> None:
         """``POST /free``: drop the cached results before the next prompt, and the models."""
         await self._send("free", {"unload_models": models, "free_memory": True})

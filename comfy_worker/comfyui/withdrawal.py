@@ -23,7 +23,9 @@ async def withdraw(
 
     Requests are repeated until the prompt is gone: the queue holds an id as often as it
     was sent and loses one entry per request (recording 04), and an interrupt that comes
-    before the first node is forgotten.
+    before the first node is forgotten. Where ComfyUI can stop a prompt by its id wherever it is,
+    it is asked to: it decides and acts in one step, so that nothing comes in between. Where it
+    cannot, the prompt is removed from the queue or interrupted, as it was last seen.
 
     ``is_amid_steps`` says whether the prompt is known to have steps ahead of it;
     ``pause`` waits a while, or less when the prompt ends.
@@ -32,17 +34,23 @@ async def withdraw(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    interrupts_by_id = (await client.server_info()).interrupts_by_id
+    interrupts_by_id: bool | None = None
+    """None as long as ComfyUI itself cancels by id."""
     removed = False
     wait = _FIRST_PAUSE
     while True:
         queue = await client.queue()
-        if prompt_id in queue.running:
-            if interrupts_by_id or _runs_alone(queue, prompt_id) or is_amid_steps():
+        if prompt_id in queue:
+            is_running = prompt_id in queue.running
+            if interrupts_by_id is None:
+                if not await client.cancel_job(prompt_id):
+                    interrupts_by_id = (await client.server_info()).interrupts_by_id
+                    continue  # the queue may be another by now
+            elif not is_running:
+                await client.delete_pending(prompt_id)
+            elif interrupts_by_id or _runs_alone(queue, prompt_id) or is_amid_steps():
                 await client.interrupt(prompt_id)
-        elif prompt_id in queue.pending:
-            await client.delete_pending(prompt_id)
-            removed = True
+            removed = removed or not is_running
         else:
             entry = await client.history(prompt_id)
             if entry is None:

@@ -69,6 +69,7 @@ class Faults:
         history_delay_seconds: Replaces the setting of the same name when not None.
         ignore_interrupts: `POST /interrupt` answers 200 and does nothing.
         version: What `/system_stats` says; None is the truth.
+        cancels_jobs: `POST /api/jobs/{id}/cancel` is there, as in versions after 0.8.0.
         untargeted_interrupts: The prompt id of `POST /interrupt` is ignored: whatever runs is
             stopped.
         ignores_prompt_ids: The prompt id of `POST /prompt` is ignored: the server draws its own.
@@ -87,6 +88,7 @@ class Faults:
     history_delay_seconds: float | None = None
     ignore_interrupts: bool = False
     version: str | None = None
+    cancels_jobs: bool = False
     untargeted_interrupts: bool = False
     ignores_prompt_ids: bool = False
     lost_post_answers: int = 0

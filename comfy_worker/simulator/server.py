@@ -147,7 +147,7 @@ def _application(
     routes = [
         web.get("/ws", serve_socket),
         *PromptRoutes(machinery, queue, history, worker).table(),
-        *JobRoutes(queue, history).table(),
+        *JobRoutes(machinery, queue, history).table(),
         *FileRoutes(machinery.storage, machinery.faults).table(),
         *InfoRoutes(machinery).table(),
     ]

@@ -22,7 +22,7 @@ class Signals:
         completed: How often a run of it succeeded.
         ended: How often it reached the history, however it ended.
         steps: The last step its latest run reported.
-        interrupts: How many `POST /interrupt` arrived.
+        interrupts: How many `POST /interrupt` arrived, and cancels of a job that runs.
 
     """
 
@@ -67,7 +67,7 @@ class Signals:
         await self.wait_until(lambda: self.ended[prompt_id] >= times)
 
     async def interrupt_received(self, *, times: int = 1) -> None:
-        """Wait until so many `POST /interrupt` arrived, counted from the simulator's start."""
+        """Wait until so many of :attr:`interrupts` arrived since the simulator's start."""
         await self.wait_until(lambda: self.interrupts >= times)
 
     async def sockets_connected(self, count: int) -> None:
@@ -104,7 +104,7 @@ class Signals:
         self._wake()
 
     def note_interrupt(self) -> None:
-        """Record a `POST /interrupt`."""
+        """Record a `POST /interrupt`, or a cancel of the job that runs."""
         self.interrupts += 1
         self._wake()
 

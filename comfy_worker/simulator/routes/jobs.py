@@ -1,4 +1,7 @@
-"""Prompts as jobs: `/api/jobs`, there since 0.8.0 (recordings 01, 11 and 20)."""
+"""Prompts as jobs: `/api/jobs`, there since 0.8.0 (recordings 01, 11 and 20).
+
+Later versions stop a job too: ComfyUI's pull request 14493 says what `/cancel` answers.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from comfy_worker.simulator.history import History, HistoryEntry
+from comfy_worker.simulator.machinery import Machinery
 from comfy_worker.simulator.prompt_queue import PromptQueue, QueueItem
 
 STATUSES = ("pending", "in_progress", "completed", "failed")
@@ -16,7 +20,8 @@ Job = dict[str, Any]
 class JobRoutes:
     """Handlers for /api/jobs."""
 
-    def __init__(self, queue: PromptQueue, history: History) -> None:
+    def __init__(self, machinery: Machinery, queue: PromptQueue, history: History) -> None:
+        self._machinery = machinery
         self._queue = queue
         self._history = history
 
@@ -25,7 +30,21 @@ class JobRoutes:
         return [
             web.get("/api/jobs", self._list),
             web.get("/api/jobs/{job_id}", self._get),
+            web.post("/api/jobs/{job_id}/cancel", self._cancel),
         ]
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        faults = self._machinery.faults
+        if not faults.cancels_jobs:
+            raise web.HTTPMethodNotAllowed(request.method, ["GET"])
+        job_id = request.match_info["job_id"]
+        cancelled = self._queue.delete(job_id)
+        if not cancelled and job_id in [item[1] for item in self._queue.running]:
+            cancelled = True
+            if not faults.ignore_interrupts:
+                self._machinery.interruption.request()
+            self._machinery.signals.note_interrupt()
+        return web.json_response({"cancelled": cancelled})
 
     async def _get(self, request: web.Request) -> web.Response:
         job_id = request.match_info["job_id"]

@@ -19,6 +19,13 @@ from tests.worker.comfyui.comfy_proxy import ComfyProxy
 from tests.worker.comfyui.graphs import slow, text_to_image
 
 
+@pytest.fixture(params=[False, True], ids=["by queue and interrupt", "by job"])
+def cancels_jobs(request: pytest.FixtureRequest, simulator: Simulator) -> bool:
+    """Whether ComfyUI cancels a prompt by its id, wherever it is."""
+    simulator.faults.cancels_jobs = request.param
+    return simulator.faults.cancels_jobs
+
+
 @pytest.fixture
 async def running(
     backend: ComfyBackend, simulator: Simulator
@@ -36,6 +43,7 @@ async def running(
 Running = tuple[asyncio.Task[Outcome], Hold]
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_a_pending_prompt_is_removed_and_never_runs(
     backend: ComfyBackend, simulator: Simulator, running: Running
 ) -> None:
@@ -50,6 +58,7 @@ async def test_a_pending_prompt_is_removed_and_never_runs(
     assert simulator.signals.interrupts == 0
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_a_running_prompt_is_interrupted_and_its_neighbour_is_not(
     backend: ComfyBackend, simulator: Simulator, running: Running
 ) -> None:
@@ -76,11 +85,13 @@ async def test_a_cancel_before_the_prompt_is_sent_keeps_it_from_being_sent(
     assert simulator.signals.queued["p1"] == 0
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_a_prompt_that_is_done_is_too_late_to_cancel(backend: ComfyBackend) -> None:
     assert isinstance(await backend.run("p1", text_to_image()), Succeeded)
     assert await backend.cancel("p1") is Cancellation.TOO_LATE
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_an_unknown_prompt_is_not_found_and_nobody_is_interrupted(
     backend: ComfyBackend, simulator: Simulator, running: Running
 ) -> None:
@@ -91,6 +102,7 @@ async def test_an_unknown_prompt_is_not_found_and_nobody_is_interrupted(
     assert isinstance(await run, Succeeded)
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_a_prompt_sent_twice_is_removed_twice(
     backend: ComfyBackend, simulator: Simulator, running: Running
 ) -> None:
@@ -106,6 +118,7 @@ async def test_a_prompt_sent_twice_is_removed_twice(
     assert simulator.signals.started["twice"] == 0
 
 
+@pytest.mark.usefixtures("cancels_jobs")
 async def test_a_node_that_ignores_interrupts_is_reported_and_may_still_succeed(
     simulator: Simulator, impatient: DriverSettings
 ) -> None:
@@ -192,3 +205,25 @@ async def test_an_old_server_interrupts_a_prompt_that_is_alone(
         hold.release()
         assert await cancel is Cancellation.INTERRUPTED
         assert await run == Interrupted("p1", requested=True)
+
+
+async def test_where_comfyui_cancels_by_job_nothing_else_is_asked_of_it(
+    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+) -> None:
+    simulator.faults.cancels_jobs = True
+    # What an interrupt would hit is anybody's.
+    simulator.faults.untargeted_interrupts = True
+    simulator.faults.version = "unknown"
+    async with asyncio.timeout(20):
+        run, neighbour, hold = await run_with_neighbour(proxied, simulator, steps=2)
+        pending = asyncio.create_task(proxied.run("pending", slow()))
+        await simulator.signals.prompt_queued("pending")
+        assert await proxied.cancel("pending") is Cancellation.REMOVED
+        assert await pending == Interrupted("pending", requested=True)
+        cancel = asyncio.create_task(proxied.cancel("p1"))
+        await simulator.signals.interrupt_received()
+        hold.release()
+        assert await cancel is Cancellation.INTERRUPTED
+        assert await run == Interrupted("p1", requested=True)
+        assert isinstance(await neighbour, Succeeded)
+    assert not {"POST /queue", "POST /interrupt"} & set(proxy.requests)

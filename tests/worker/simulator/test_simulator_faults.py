@@ -125,3 +125,24 @@ async def test_signals_wait_for_what_has_not_happened_yet(
         "ended": 1,
         "step": 1,
     }
+
+
+async def test_cancels_by_job_are_there_only_when_switched_on(
+    client: Client, simulator: Simulator
+) -> None:
+    assert await client.post("/api/jobs/unknown/cancel", {}) == 405
+    simulator.faults.cancels_jobs = True
+    assert await client.post("/api/jobs/unknown/cancel", {}) == 200
+    hold = simulator.faults.hold("running", step=2)
+    await client.submit(text_to_image(), prompt_id="running")
+    await client.submit(text_to_image(), prompt_id="waiting")
+    await hold.reached()
+    for prompt_id in ("running", "waiting"):
+        assert await client.post(f"/api/jobs/{prompt_id}/cancel", {}) == 200
+    hold.release()
+    await simulator.signals.prompt_ended("running")
+
+    messages = [name for name, _ in (await client.history("running"))["status"]["messages"]]
+    assert messages[-1] == "execution_interrupted"
+    assert simulator.signals.started["waiting"] == 0
+    assert (await client.get("/queue")) == {"queue_running": [], "queue_pending": []}

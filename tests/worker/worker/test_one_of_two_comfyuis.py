@@ -11,13 +11,15 @@ from comfy_worker.comfyui import DriverSettings, Timeouts
 from comfy_worker.simulator import Simulator
 from job_service.client import JobServiceClient
 from tests.conformance.simulator_process import SimulatorProcess
-from tests.worker.worker.asking import completed, picture, until
+from tests.worker.worker.asking import completed, ended, picture, until
 from tests.worker.worker.conftest import StartWorker
 
 JOBS = 20
 STEP_SECONDS = 0.05
 STEPS = 4
 STUCK_STEPS = 30
+ENDLESS = 600.0
+"""Seconds a step takes on the ComfyUI that is to get stuck: it finishes nothing before."""
 IMPATIENT = DriverSettings(
     silence=0.5,
     poll=0.2,
@@ -29,7 +31,13 @@ IMPATIENT = DriverSettings(
 
 @pytest.fixture
 def doomed(tmp_path: Path) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path / "doomed", step_seconds=STEP_SECONDS) as running:
+    with SimulatorProcess(tmp_path / "doomed", step_seconds=ENDLESS) as running:
+        yield running
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(tmp_path / "moody") as running:
         yield running
 
 
@@ -60,8 +68,31 @@ async def occupy(jobs: JobServiceClient, good: Simulator, bad: str) -> list[int]
             await jobs.cancel_job(job.id)
     hold.release()
     assert len(on_bad) == 2
-    await until(jobs, on_bad[0], lambda job: job.progress.step >= 1)
+    sampling = job_pb2.PROGRESS_PHASE_SAMPLING
+    await until(jobs, on_bad[0], lambda job: job.progress.phase == sampling)
     return on_bad
+
+
+@pytest.mark.parametrize("how", ["dead", "frozen"])
+async def test_the_other_gets_all_done_and_no_job_fails(
+    how: str,
+    jobs: JobServiceClient,
+    start_worker: StartWorker,
+    simulator: Simulator,
+    doomed: SimulatorProcess,
+) -> None:
+    start_worker(IMPATIENT, comfyui_urls=f"good={simulator.url},bad={doomed.url}")
+    stuck, waiting = await occupy(jobs, simulator, "box/bad")
+    # A slot is free there: until its silence is noticed, it is given a job.
+    await jobs.cancel_job(waiting)
+    await ended(jobs, waiting)
+
+    (doomed.kill if how == "dead" else doomed.freeze)()
+    asked = [await jobs.create_job(picture()) for _ in range(6)]
+    for job_id in [stuck, *(job.id for job in asked)]:
+        job = await completed(jobs, job_id)
+        assert job.comfyui_backend == "box/good"
+        assert job.attempts_charged == 0
 
 
 @pytest.mark.benchmark  # it measures: on a busy machine its ratio says nothing
@@ -95,18 +126,18 @@ async def test_a_frozen_one_is_worked_with_again_once_it_answers(
     jobs: JobServiceClient,
     start_worker: StartWorker,
     simulator: Simulator,
-    doomed: SimulatorProcess,
+    moody: SimulatorProcess,
 ) -> None:
-    start_worker(IMPATIENT, comfyui_urls=f"bad={doomed.url}")
+    start_worker(IMPATIENT, comfyui_urls=f"bad={moody.url}")
     first = await jobs.create_job(picture())
     await completed(jobs, first.id)
-    doomed.freeze()
+    moody.freeze()
     second = await jobs.create_job(picture())
     await until(
         jobs,
         second.id,
         lambda job: job.status == job_pb2.JOB_STATUS_PENDING and job.attempt == 1,
     )
-    doomed.thaw()
+    moody.thaw()
     job = await completed(jobs, second.id)
     assert job.attempts_charged == 0

@@ -33,8 +33,10 @@ from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.artifacts.sweeper import Sweeper
 from job_service.cannot_run import CannotRunError
+from job_service.events.change_feed import ChangeFeed
 from job_service.events.hub import Hub
 from job_service.events.job_feed import JobFeed
+from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
 from job_service.queue.admission import Admission
 from job_service.queue.background import run_for_ever
@@ -47,6 +49,7 @@ from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
 from job_service.store.admission import AdmissionStore, UserCaps
 from job_service.store.artifacts import ArtifactTable
+from job_service.store.changes import ChangeStore
 from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.edits import EditStore
@@ -126,6 +129,9 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     fleet = Fleet(hub, workers, leases, route_keys, pauses, models, SignatureCache(signatures), ttl)
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs)
+    changes = ChangeStore(database)
+    change_feed = ChangeFeed(hub, changes)
+    listing = ListingStore(database)
     claim_round = ClaimRound(database, fleet, route_keys, ttl)
     dispatcher = Dispatcher(hub, claim_round, leases, fleet)
     healthy = Health(_SERVICES)
@@ -134,9 +140,11 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         UpkeepStore(database, caps),
         jobs,
         leases,
+        changes,
         board,
         Sweeper(artifacts, inputs, signatures, objects),
         ttl,
+        settings.tombstone_retention,
         on_database=healthy.database,
     )
 
@@ -155,11 +163,11 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         ],
     )
     generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
-        GenerationJobServicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+        GenerationJobServicer(
             creation=JobCreation(database, route_keys, caps),
             jobs=jobs,
             edits=EditStore(database, route_keys, caps),
-            listing=ListingStore(database),
+            listing=listing,
             templates=templates,
             recipes=RecipeLookup(settings.workflow_rules, templates, inputs, fleet),
             artifacts=artifacts,
@@ -167,6 +175,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             uploads=InputUploads(inputs, objects, settings.max_input_bytes),
             presenter=presenter,
             feed=feed,
+            watches=JobsWatches(hub, change_feed, changes, jobs, listing),
             board=board,
             job_stats=JobStatsStore(database),
             queue_report=QueueReport(QueueStatsStore(database, ttl), fleet),
@@ -221,6 +230,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             ("upkeep", upkeep.run),
             ("admission", Admission(hub, AdmissionStore(database, caps)).run),
             ("catch-up", feed.catch_up),
+            ("changes", change_feed.run),
         )
     ]
     await server.start()

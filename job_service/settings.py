@@ -160,6 +160,10 @@ class Settings(BaseSettings):
     keep_alive: Duration = Field(
         default=timedelta(seconds=15), description="longest silence on a watch"
     )
+    tombstone_retention: Duration = Field(
+        default=timedelta(days=1),
+        description="how long a watch of many jobs may be interrupted and still hear of deletions",
+    )
     attempt_timeout: Duration = Field(
         default=timedelta(minutes=15),
         description="how long one attempt of a job may run, unless the job says otherwise",

@@ -1,7 +1,7 @@
 """GenerationJobService as its clients speak it, and what its errors say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,10 +94,58 @@ class ProtocolClient:
         finally:
             call.cancel()
 
+    @asynccontextmanager
+    async def watching_jobs(
+        self, matching: job_pb2.JobFilter | None = None, **fields: Any
+    ) -> AsyncIterator["JobsWatch"]:
+        """A watch of many jobs whose opening has arrived."""
+        call = self.stub.WatchJobs(pb.WatchJobsRequest(filter=matching, **fields), timeout=90)
+        watch = JobsWatch(call)
+        try:
+            while not watch.token:
+                await watch.next_message()
+            yield watch
+        finally:
+            call.cancel()
+
     async def seen(self, job_id: int, *statuses: "job_pb2.JobStatus.ValueType") -> Any:
         """The job, as soon as it is in one of these states."""
         async with self.watching(job_id) as watch:
             return await watch.until(*statuses)
+
+
+class JobsWatch:
+    """What a WatchJobs stream has said.
+
+    ``jobs``: the matching jobs, as far as it has told; ``removed``: the others; both in the order
+    of telling.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._messages = aiter(call)
+        self.jobs: dict[int, job_pb2.GenerationJob] = {}
+        self.removed: list[int] = []
+        self.messages: list[pb.WatchJobsResponse] = []
+        self.token = ""
+
+    async def next_message(self) -> pb.WatchJobsResponse:
+        """The next message of any kind."""
+        async with asyncio.timeout(30):
+            message: pb.WatchJobsResponse = await anext(self._messages)
+        self.messages.append(message)
+        self.token = message.resume_token or self.token
+        match message.WhichOneof("event"):
+            case "job":
+                self.jobs[message.job.id] = message.job
+            case "removed_job_id":
+                self.jobs.pop(message.removed_job_id, None)
+                self.removed.append(message.removed_job_id)
+        return message
+
+    async def until(self, fulfilled: Callable[["JobsWatch"], object]) -> None:
+        """Read until a condition is fulfilled."""
+        while not fulfilled(self):
+            await self.next_message()
 
 
 class Watch:

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,9 +11,15 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
-from job_service.api import page_token
+from job_service.api import opaque_token, page_token, resume_token
 from job_service.api.caller import require_role
-from job_service.api.encode import artifact_message, etag, input_message, job_message
+from job_service.api.encode import (
+    artifact_message,
+    etag,
+    input_message,
+    job_message,
+    timestamp,
+)
 from job_service.api.field_mask import NAMES_MODELS, check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
@@ -26,6 +33,7 @@ from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topics
 from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
 from job_service.events.job_feed import JobFeed
+from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
@@ -36,7 +44,7 @@ from job_service.jobs.recipe_book import RecipeBook
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, PENDING
 from job_service.jobs.validation import new_job, new_jobs, owner
-from job_service.store.artifacts import ArtifactTable
+from job_service.store.artifacts import ArtifactRow, ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.edits import EditStore
 from job_service.store.job_stats import JobStatsStore
@@ -54,7 +62,7 @@ _UPDATE_TRIES: Final = 5
 class GenerationJobServicer(
     TemplateCalls, generation_job_service_pb2_grpc.GenerationJobServiceServicer
 ):
-    """Serves clients. What is not defined here answers UNIMPLEMENTED."""
+    """Serves clients."""
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class GenerationJobServicer(
         uploads: InputUploads,
         presenter: JobPresenter,
         feed: JobFeed,
+        watches: JobsWatches,
         board: ProgressBoard,
         job_stats: JobStatsStore,
         queue_report: QueueReport,
@@ -88,6 +97,7 @@ class GenerationJobServicer(
         self._uploads = uploads
         self._presenter = presenter
         self._feed = feed
+        self._watches = watches
         self._board = board
         self._job_stats = job_stats
         self._queue_report = queue_report
@@ -104,7 +114,7 @@ class GenerationJobServicer(
         )
         created = await self._creation.create(job)
         if created.is_new:
-            self._hub.publish(*pending_topics(created.job))
+            self._hub.publish(JobChanged(created.job.id), *pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
 
     async def BatchCreateJobs(
@@ -117,8 +127,10 @@ class GenerationJobServicer(
             lambda bounds, book: new_jobs(request, caller, bounds, book),
         )
         created = await self._creation.create_all(jobs)
+        new = [one.job for one in created if one.is_new]
         self._hub.publish(
-            *set[Hashable]().union(*(pending_topics(one.job) for one in created if one.is_new))
+            *(JobChanged(job.id) for job in new),
+            *set[Hashable]().union(*map(pending_topics, new)),
         )
         response = pb.BatchCreateJobsResponse()
         size = 0
@@ -277,6 +289,32 @@ class GenerationJobServicer(
                     preview = newest
                     yield pb.WatchJobResponse(preview=newest)
 
+    async def WatchJobs(
+        self, request: pb.WatchJobsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobsResponse]:
+        caller = _client()
+        checks = FieldChecks()
+        wanted = conditions(checks, request.filter, caller)
+        digest = opaque_token.digest(request.filter, str(caller.visible_user))
+        since = resume_token.decode(checks, "resume_token", request.resume_token, digest)
+        checks.raise_if_wrong()
+        async for event in self._watches.watch(
+            wanted,
+            since=since,
+            changes_only=request.changes_only,
+            keep_alive=self._keep_alive,
+        ):
+            response = pb.WatchJobsResponse()
+            if event.job is not None:
+                response.job.CopyFrom(await self._presenter.basic(event.job))
+            elif event.removed is not None:
+                response.removed_job_id = event.removed
+            else:
+                response.keep_alive.SetInParent()
+            if event.position is not None:
+                response.resume_token = resume_token.encode(digest, event.position)
+            yield response
+
     async def GetJobStats(
         self, request: pb.GetJobStatsRequest, context: Context
     ) -> pb.GetJobStatsResponse:
@@ -297,8 +335,33 @@ class GenerationJobServicer(
     async def ReadArtifact(
         self, request: pb.ReadArtifactRequest, context: Context
     ) -> AsyncIterator[pb.ReadArtifactResponse]:
-        caller = _client()
+        artifact = await self._artifact(request, FieldChecks())
+        yield pb.ReadArtifactResponse(artifact=artifact_message(artifact))
+        async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
+            yield pb.ReadArtifactResponse(chunk=chunk)
+
+    async def GetArtifactUrl(
+        self, request: pb.GetArtifactUrlRequest, context: Context
+    ) -> pb.GetArtifactUrlResponse:
         checks = FieldChecks()
+        lifetime = limits.DEFAULT_URL_LIFETIME
+        if request.HasField("lifetime"):
+            lifetime = checks.duration(
+                "lifetime",
+                request.lifetime,
+                low=limits.MIN_URL_LIFETIME,
+                high=limits.MAX_URL_LIFETIME,
+            )
+        artifact = await self._artifact(request, checks)
+        # Counted from before the signature, so that the URL works at least that long.
+        expires_at = datetime.now(UTC) + lifetime
+        url = await self._objects.signed_url(artifact.object_key, lifetime)
+        return pb.GetArtifactUrlResponse(url=url, expires_at=timestamp(expires_at))
+
+    async def _artifact(
+        self, request: pb.ReadArtifactRequest | pb.GetArtifactUrlRequest, checks: FieldChecks
+    ) -> ArtifactRow:
+        caller = _client()
         checks.integer("artifact_id", request.artifact_id, low=1, high=2**63 - 1)
         if request.thumbnail_size and request.thumbnail_size not in limits.THUMBNAIL_SIZES:
             sizes = ", ".join(map(str, limits.THUMBNAIL_SIZES))
@@ -311,9 +374,7 @@ class GenerationJobServicer(
             raise RefusedError(
                 Refusal.ARTIFACT_NOT_FOUND, f"there is no artifact {request.artifact_id}"
             )
-        yield pb.ReadArtifactResponse(artifact=artifact_message(artifact))
-        async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
-            yield pb.ReadArtifactResponse(chunk=chunk)
+        return artifact
 
     async def UploadInput(
         self, request: AsyncIterator[pb.UploadInputRequest], context: Context
@@ -431,7 +492,7 @@ def _listing(
         checks.wrong("order_by", f"has the unknown value {request.order_by}")
     _view(checks, request.view)
     page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
-    digest = page_token.digest(request.filter, request.order_by, str(caller.visible_user))
+    digest = opaque_token.digest(request.filter, request.order_by, str(caller.visible_user))
     after = page_token.decode(checks, "page_token", request.page_token, digest)
     listing = JobListing(
         wanted,

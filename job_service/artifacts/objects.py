@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from job_service.jobs.refusals import Refusal, RefusedError
 
@@ -85,6 +86,19 @@ class ObjectStoreOfArtifacts:
                 view = memoryview(block)
                 for start in range(0, len(view), chunk_bytes):
                     yield bytes(view[start : start + chunk_bytes])
+
+    async def signed_url(self, key: str, lifetime: timedelta) -> str:
+        """A URL that gives the object's bytes to anybody for a while.
+
+        Raises RefusedError with NO_ARTIFACT_URLS when the store has none.
+        """
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            raise RefusedError(
+                Refusal.NO_ARTIFACT_URLS,
+                "this artifact store has no URLs to give out; use ReadArtifact",
+            )
+        with _store_errors():
+            return await obstore.sign_async(self._store, "GET", key, lifetime)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are no error."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class JobChanged:
-    """The row of a job has changed or is gone."""
+    """The row of a job is new, has changed or is gone."""
 
     job_id: int
 
@@ -88,10 +88,11 @@ class Hub:
         self.stopping = False
 
     def publish(self, *topics: Hashable) -> None:
-        """Wake every subscriber of these topics."""
+        """Wake every subscriber of these topics, or of all topics of their kind."""
         for topic in topics:
-            for subscription in self._subscriptions.get(topic, ()):
-                subscription.fire(topic)
+            for key in (topic, type(topic)):
+                for subscription in self._subscriptions.get(key, ()):
+                    subscription.fire(topic)
 
     def stop(self) -> None:
         """Wake everybody who waits with ``Stopping``; whoever subscribes later has it at once."""
@@ -102,7 +103,10 @@ class Hub:
 
     @contextmanager
     def subscribe(self, *topics: Hashable) -> Iterator[Subscription]:
-        """Receive these topics from now on, until the block is left."""
+        """Receive these topics from now on, until the block is left.
+
+        A class stands for all topics of its kind: ``subscribe(JobChanged)`` hears of every job.
+        """
         subscription = Subscription()
         if self.stopping:
             subscription.fire(Stopping())

@@ -25,6 +25,10 @@ MAX_PAGE: Final = 1_000
 DEFAULT_PAGE: Final = 50
 THUMBNAIL_SIZES: Final = (150, 300, 600)
 
+MIN_URL_LIFETIME: Final = timedelta(minutes=1)
+MAX_URL_LIFETIME: Final = timedelta(hours=24)
+DEFAULT_URL_LIFETIME: Final = timedelta(minutes=15)
+
 DEFAULT_WIDTH: Final = 832
 DEFAULT_HEIGHT: Final = 1216
 DEFAULT_BATCH_SIZE: Final = 1

@@ -60,6 +60,15 @@ class Refusal(Enum):
     INTERNAL = grpc.StatusCode.INTERNAL, Reason.ERROR_REASON_INTERNAL
     CONTENT_MISMATCH = grpc.StatusCode.DATA_LOSS, Reason.ERROR_REASON_CONTENT_MISMATCH
 
+    RESUME_TOKEN_EXPIRED = (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Reason.ERROR_REASON_RESUME_TOKEN_EXPIRED,
+    )
+    NO_ARTIFACT_URLS = (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Reason.ERROR_REASON_NO_ARTIFACT_URLS,
+    )
+
     @property
     def status(self) -> grpc.StatusCode:
         """The gRPC status."""

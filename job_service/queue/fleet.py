@@ -295,8 +295,12 @@ class Fleet:
         return self._offers
 
     async def _look_up_offers(self) -> None:
-        offers = await self._workers.live_offers(self._ttl)
-        self._offers_at = time.monotonic()
+        self._offers_at = time.monotonic()  # before they are read: a report meanwhile resets it
+        try:
+            offers = await self._workers.live_offers(self._ttl)
+        except RefusedError:
+            self._offers_at = float("-inf")
+            raise
         if offers != self._offers:
             self._offers = offers
             self._names = by_backend_label(live.offer for live in offers)

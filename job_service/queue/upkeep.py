@@ -14,6 +14,7 @@ from job_service.events.hub import AdmissionDue, Hub, JobChanged, JobEnded, Upke
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs.error_policy import error_of, policy
 from job_service.jobs.refusals import RefusedError
+from job_service.store.changes import ChangeStore
 from job_service.store.jobs import JobStore
 from job_service.store.leases import Ending, LeaseStore
 from job_service.store.upkeep import OverdueLease, UpkeepStore
@@ -29,7 +30,9 @@ _log = structlog.get_logger()
 
 
 class Upkeep:
-    """Promotes jobs that are due, expires those that are late, rescues lost leases, sweeps files.
+    """Promotes jobs that are due, expires those that are late, rescues lost leases, and sweeps.
+
+    What is swept: files nobody will read, jobs to be deleted, tombstones.
 
     A lease is taken from its worker only by a replica that has itself been able to serve
     heartbeats for a whole lease lifetime: after an outage, workers get that long to renew.
@@ -43,9 +46,11 @@ class Upkeep:
         store: UpkeepStore,
         jobs: JobStore,
         leases: LeaseStore,
+        changes: ChangeStore,
         board: ProgressBoard,
         sweeper: Sweeper,
         ttl: timedelta,
+        tombstone_retention: timedelta,
         on_database: Callable[[bool], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,9 +58,11 @@ class Upkeep:
         self._store = store
         self._jobs = jobs
         self._leases = leases
+        self._changes = changes
         self._board = board
         self._sweeper = sweeper
         self._ttl = ttl
+        self._tombstone_retention = tombstone_retention
         self._on_database = on_database
         self._clock = clock
         self._serving_since = self._round_began_at = clock()
@@ -108,6 +115,8 @@ class Upkeep:
             deleted = await self._jobs.delete_ended()
             self._hub.publish(*(JobChanged(job_id) for job_id in deleted))
             await self._sweeper.sweep()
+            while await self._changes.sweep(self._tombstone_retention):
+                pass
             self._swept_at = self._clock()
         # What was done by batches may have left more of the same.
         return timedelta() if promoted or expired or rescued else outlook.next_due_in

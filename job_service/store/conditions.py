@@ -1,12 +1,13 @@
 """Which jobs a statement is about: the WHERE clause of lists, counts and batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from job_service.store.database import as_json
+from job_service.store.tables import JobRow
 
 # Each condition as its index can serve it. The words are those of the expression that is indexed;
 # labels are asked for in the part of the table that has any.
@@ -29,6 +30,26 @@ _SQL: Final[Mapping[str, str]] = {
     "ids": "job.id = ANY(:ids)",
 }
 
+# The same for a row in hand, so that a change costs one read however many watches it may concern.
+# Words are left to PostgreSQL.
+_HOLDS: Final[Mapping[str, Callable[[JobRow, Any], bool]]] = {
+    "user_id": lambda job, user_id: job.user_id == user_id,
+    "statuses": lambda job, statuses: job.status in statuses,
+    "job_types": lambda job, job_types: job.job_type in job_types,
+    "checkpoint_model": lambda job, name: job.checkpoint_model == name,
+    "labels": lambda job, labels: labels.items() <= job.labels.items(),
+    "created_after": lambda job, moment: job.created_at >= moment,
+    "created_before": lambda job, moment: job.created_at < moment,
+    "completed_after": lambda job, moment: bool(job.completed_at and job.completed_at >= moment),
+    "completed_before": lambda job, moment: bool(job.completed_at and job.completed_at < moment),
+    "backends": lambda job, backends: job.backend_label in backends,
+    "legacy_request_id": lambda job, request_id: job.legacy_request_id == request_id,
+    "ids": lambda job, ids: job.id in ids,
+}
+
+# Conditions that a job fulfils for ever or never.
+_LASTING: Final = ("job_types", "created_after", "created_before", "legacy_request_id", "ids")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobConditions:
@@ -50,10 +71,28 @@ class JobConditions:
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The clause on ``job``, and its parameters."""
-        parameters: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value not in (None, "", (), [], {}):
-                parameters[field.name] = as_json(value) if field.name == "labels" else value
+        parameters = self._given()
+        if "labels" in parameters:
+            parameters["labels"] = as_json(self.labels)
         clause = " AND ".join(f"({_SQL[name]})" for name in parameters)
         return clause or "true", parameters
+
+    def hold(self, job: JobRow) -> bool:
+        """Whether a job fulfils all of them but ``search``."""
+        return all(
+            _HOLDS[name](job, value) for name, value in self._given().items() if name in _HOLDS
+        )
+
+    def may_have_held(self, job: JobRow) -> bool:
+        """Whether a job may ever have fulfilled them."""
+        if self.user_id is not None and job.user_id not in (None, self.user_id):
+            return False
+        return all(
+            _HOLDS[name](job, value) for name, value in self._given().items() if name in _LASTING
+        )
+
+    def _given(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value for name, value in values.items() if value not in (None, "", (), [], {})
+        }

@@ -20,6 +20,12 @@ SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job
 WHERE id = ANY(:ids) AND (CAST(:user_id AS uuid) IS NULL OR user_id = :user_id)
 """)
 
+# Graphs may be a megabyte each, and are not shown with many jobs at once.
+_GET_BASIC: Final = statement(f"""
+SELECT {JOB_COLUMNS_SQL.replace("job.workflow", "NULL AS workflow")} FROM generation_jobs AS job
+WHERE id = ANY(:ids)
+""")
+
 _REVISIONS: Final = statement("SELECT id, revision FROM generation_jobs WHERE id = ANY(:ids)")
 
 # A pending job is cancelled at once; a running one when its worker confirms it, or its lease ends.
@@ -170,6 +176,11 @@ class JobStore:
     async def get(self, ids: Sequence[int], user_id: UUID | None) -> dict[int, JobRow]:
         """The jobs with these ids that exist, and are the user's if one is given."""
         rows = await self._database.rows(_GET, {"ids": list(ids), "user_id": user_id})
+        return {row.id: JobRow.of(row) for row in rows}
+
+    async def get_basic(self, ids: Sequence[int]) -> dict[int, JobRow]:
+        """The jobs with these ids that exist, without their workflow."""
+        rows = await self._database.rows(_GET_BASIC, {"ids": list(ids)})
         return {row.id: JobRow.of(row) for row in rows}
 
     async def revisions(self, ids: Sequence[int]) -> dict[int, int]:

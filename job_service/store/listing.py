@@ -76,6 +76,10 @@ ORDER BY job.place
 
 _COUNT: Final = "SELECT count(*) AS jobs FROM generation_jobs AS job WHERE {where}"
 
+_MATCHING: Final = """
+SELECT job.id FROM generation_jobs AS job WHERE {where} AND job.id = ANY(:among)
+"""
+
 
 class ListingStore:
     """Pages through the table, keyed on the last row seen."""
@@ -108,3 +112,11 @@ class ListingStore:
         row = await self._database.row(statement(_COUNT.format(where=where)), parameters)
         assert row is not None, "count answers one row"
         return int(row.jobs)
+
+    async def matching(self, conditions: JobConditions, among: Sequence[int]) -> set[int]:
+        """Which of these jobs match."""
+        where, parameters = conditions.where()
+        rows = await self._database.rows(
+            statement(_MATCHING.format(where=where)), parameters | {"among": list(among)}
+        )
+        return {row.id for row in rows}

@@ -74,6 +74,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: there is a template of this name; UpdateTemplate changes it."""
     ERROR_REASON_TEMPLATE_BUILT_IN: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION: the template is built in and cannot be changed."""
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the resume token is too old for all changes since to be known, or comes
+    from another database. Open the watch anew, without a token.
+    """
+    ERROR_REASON_NO_ARTIFACT_URLS: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: the artifact store has no URLs to give out. Use ReadArtifact."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of google.rpc.ErrorInfo.reason in domain "generation-jobs". The reason travels as the
@@ -132,4 +138,10 @@ ERROR_REASON_TEMPLATE_EXISTS: ErrorReason.ValueType  # 24
 """ALREADY_EXISTS: there is a template of this name; UpdateTemplate changes it."""
 ERROR_REASON_TEMPLATE_BUILT_IN: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION: the template is built in and cannot be changed."""
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the resume token is too old for all changes since to be known, or comes
+from another database. Open the watch anew, without a token.
+"""
+ERROR_REASON_NO_ARTIFACT_URLS: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: the artifact store has no URLs to give out. Use ReadArtifact."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -691,7 +691,9 @@ class WatchJobResponse(_message.Message):
 
     @_builtins.property
     def queue_position(self) -> Global___QueuePosition:
-        """While the job is PENDING: where it stands."""
+        """Where the job stands while it is PENDING with the reason QUEUED. Looked at again every few
+        seconds; when it has moved, the job is sent again.
+        """
 
     def __init__(
         self,
@@ -720,10 +722,14 @@ class QueuePosition(_message.Message):
     JOBS_AHEAD_FIELD_NUMBER: _builtins.int
     ESTIMATED_WAIT_FIELD_NUMBER: _builtins.int
     jobs_ahead: _builtins.int
-    """Jobs that go before it, as far as can be told now."""
+    """Jobs that go before it with the workers that can run it, as far as can be told now. Counted up
+    to 10,000, which means so many or more.
+    """
     @_builtins.property
     def estimated_wait(self) -> _duration_pb2.Duration:
-        """How long until it starts, at the present pace. Absent: unknown."""
+        """How long until it starts, from how long jobs ran in the last ten minutes and how many ComfyUIs
+        can run it. Absent: unknown.
+        """
 
     def __init__(
         self,
@@ -800,11 +806,14 @@ class WatchJobsRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     CHANGES_ONLY_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """From the last message received: replays at least all that changed since, instead of opening
-    with every matching job.
+    """The last one received: replays at least all that changed since, instead of opening with every
+    matching job. Also jobs that never matched may then come as removed. Opaque; valid with the
+    filter it was made for, at every replica.
     """
     changes_only: _builtins.bool
-    """Leave out the opening snapshot and start with the next change."""
+    """Leave out the opening snapshot and start with the next change. Also jobs that never matched may
+    then come as removed. Nothing more is left out with a `resume_token`.
+    """
     @_builtins.property
     def filter(self) -> _job_pb2.JobFilter:
         """Which jobs."""

@@ -252,9 +252,14 @@ class GenerationJobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """Clients call WatchJobs to follow every job that matches a filter. It opens with the matching
-        jobs, or with `resume_token` with all that changed since; deleted jobs come as REMOVED. The
-        stream does not end by itself. When it breaks, call again with the last resume token.
+        """Clients call WatchJobs to follow every job that matches a filter. The stream opens with the
+        matching jobs, oldest first, or with `resume_token` with all that changed since; the first
+        message with a token ends the opening. Then each job comes as it is whenever its state or
+        progress has moved: states in between may be skipped, the newest never is. Jobs that are
+        deleted or no longer match come as `removed_job_id`. The stream does not end by itself. When it
+        breaks, call again with the last resume token. INVALID_ARGUMENT: the token is not one of this
+        filter; FAILED_PRECONDITION / RESUME_TOKEN_EXPIRED: it is too old (deletions are remembered for
+        a day, unless set otherwise): open anew without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -286,7 +291,8 @@ class GenerationJobServiceServicer:
 
     def GetArtifactUrl(self, request, context):
         """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
-        a limited time. UNIMPLEMENTED where the artifact store has no such URLs: use ReadArtifact.
+        a limited time. FAILED_PRECONDITION / NO_ARTIFACT_URLS where the artifact store has none, as a
+        directory has not: use ReadArtifact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

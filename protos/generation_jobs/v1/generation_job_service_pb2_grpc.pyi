@@ -85,9 +85,14 @@ class GenerationJobServiceStub:
     When it breaks, call again: nothing is missed.
     """
     WatchJobs: _grpc.UnaryStreamMultiCallable[_generation_job_service_pb2.WatchJobsRequest, _generation_job_service_pb2.WatchJobsResponse]
-    """Clients call WatchJobs to follow every job that matches a filter. It opens with the matching
-    jobs, or with `resume_token` with all that changed since; deleted jobs come as REMOVED. The
-    stream does not end by itself. When it breaks, call again with the last resume token.
+    """Clients call WatchJobs to follow every job that matches a filter. The stream opens with the
+    matching jobs, oldest first, or with `resume_token` with all that changed since; the first
+    message with a token ends the opening. Then each job comes as it is whenever its state or
+    progress has moved: states in between may be skipped, the newest never is. Jobs that are
+    deleted or no longer match come as `removed_job_id`. The stream does not end by itself. When it
+    breaks, call again with the last resume token. INVALID_ARGUMENT: the token is not one of this
+    filter; FAILED_PRECONDITION / RESUME_TOKEN_EXPIRED: it is too old (deletions are remembered for
+    a day, unless set otherwise): open anew without it.
     """
     GetJobStats: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetJobStatsRequest, _generation_job_service_pb2.GetJobStatsResponse]
     """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
@@ -102,7 +107,8 @@ class GenerationJobServiceStub:
     """
     GetArtifactUrl: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetArtifactUrlRequest, _generation_job_service_pb2.GetArtifactUrlResponse]
     """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
-    a limited time. UNIMPLEMENTED where the artifact store has no such URLs: use ReadArtifact.
+    a limited time. FAILED_PRECONDITION / NO_ARTIFACT_URLS where the artifact store has none, as a
+    directory has not: use ReadArtifact.
     """
     UploadInput: _grpc.StreamUnaryMultiCallable[_generation_job_service_pb2.UploadInputRequest, _generation_job_service_pb2.UploadInputResponse]
     """Clients call UploadInput to store a picture that jobs can start from: first a message with
@@ -176,9 +182,14 @@ class GenerationJobServiceAsyncStub(GenerationJobServiceStub):
     When it breaks, call again: nothing is missed.
     """
     WatchJobs: _aio.UnaryStreamMultiCallable[_generation_job_service_pb2.WatchJobsRequest, _generation_job_service_pb2.WatchJobsResponse]  # type: ignore[assignment]
-    """Clients call WatchJobs to follow every job that matches a filter. It opens with the matching
-    jobs, or with `resume_token` with all that changed since; deleted jobs come as REMOVED. The
-    stream does not end by itself. When it breaks, call again with the last resume token.
+    """Clients call WatchJobs to follow every job that matches a filter. The stream opens with the
+    matching jobs, oldest first, or with `resume_token` with all that changed since; the first
+    message with a token ends the opening. Then each job comes as it is whenever its state or
+    progress has moved: states in between may be skipped, the newest never is. Jobs that are
+    deleted or no longer match come as `removed_job_id`. The stream does not end by itself. When it
+    breaks, call again with the last resume token. INVALID_ARGUMENT: the token is not one of this
+    filter; FAILED_PRECONDITION / RESUME_TOKEN_EXPIRED: it is too old (deletions are remembered for
+    a day, unless set otherwise): open anew without it.
     """
     GetJobStats: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetJobStatsRequest, _generation_job_service_pb2.GetJobStatsResponse]  # type: ignore[assignment]
     """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
@@ -193,7 +204,8 @@ class GenerationJobServiceAsyncStub(GenerationJobServiceStub):
     """
     GetArtifactUrl: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetArtifactUrlRequest, _generation_job_service_pb2.GetArtifactUrlResponse]  # type: ignore[assignment]
     """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
-    a limited time. UNIMPLEMENTED where the artifact store has no such URLs: use ReadArtifact.
+    a limited time. FAILED_PRECONDITION / NO_ARTIFACT_URLS where the artifact store has none, as a
+    directory has not: use ReadArtifact.
     """
     UploadInput: _aio.StreamUnaryMultiCallable[_generation_job_service_pb2.UploadInputRequest, _generation_job_service_pb2.UploadInputResponse]  # type: ignore[assignment]
     """Clients call UploadInput to store a picture that jobs can start from: first a message with
@@ -336,9 +348,14 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_job_service_pb2.WatchJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_job_service_pb2.WatchJobsResponse], _abc.AsyncIterator[_generation_job_service_pb2.WatchJobsResponse]]:
-        """Clients call WatchJobs to follow every job that matches a filter. It opens with the matching
-        jobs, or with `resume_token` with all that changed since; deleted jobs come as REMOVED. The
-        stream does not end by itself. When it breaks, call again with the last resume token.
+        """Clients call WatchJobs to follow every job that matches a filter. The stream opens with the
+        matching jobs, oldest first, or with `resume_token` with all that changed since; the first
+        message with a token ends the opening. Then each job comes as it is whenever its state or
+        progress has moved: states in between may be skipped, the newest never is. Jobs that are
+        deleted or no longer match come as `removed_job_id`. The stream does not end by itself. When it
+        breaks, call again with the last resume token. INVALID_ARGUMENT: the token is not one of this
+        filter; FAILED_PRECONDITION / RESUME_TOKEN_EXPIRED: it is too old (deletions are remembered for
+        a day, unless set otherwise): open anew without it.
         """
 
     @_abc_1.abstractmethod
@@ -377,7 +394,8 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_job_service_pb2.GetArtifactUrlResponse, _abc.Awaitable[_generation_job_service_pb2.GetArtifactUrlResponse]]:
         """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
-        a limited time. UNIMPLEMENTED where the artifact store has no such URLs: use ReadArtifact.
+        a limited time. FAILED_PRECONDITION / NO_ARTIFACT_URLS where the artifact store has none, as a
+        directory has not: use ReadArtifact.
         """
 
     @_abc_1.abstractmethod

@@ -16,7 +16,7 @@ REFUSED_CHANGES = [
     ("size_in_range", "width = 8200"),
     ("batch_size_in_range", "batch_size = 0"),
     ("seed_not_negative", "seed = -1"),
-    ("one_recipe", "workflow = '{}', template_name = 't', template_version = 1"),
+    ("template_has_workflow", "template_name = 't', template_version = 1"),
     ("template_has_version", "template_name = 't'"),
     ("priority_in_range", "priority = 101"),
     ("attempts_in_range", "attempts_charged = 1"),

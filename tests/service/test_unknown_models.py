@@ -1,7 +1,5 @@
 """Jobs with models that no live worker offers: they wait and say so, or are refused."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ import pytest
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_pb2, worker_service_pb2
 from google.protobuf import field_mask_pb2
-from sqlalchemy import Engine, event
 
 from job_service.settings import Settings, UnknownModels
 from tests.jobs_protocol import PENDING, ProtocolClient, a_job, refused
+from tests.statements_sent import statements_sent
 from tests.worker_protocol import CHECKPOINT, ProtocolWorker
 
 TYPO = "sdlx.safetensors"
@@ -177,25 +175,10 @@ async def test_creating_asks_no_table_for_what_is_offered(
 ) -> None:
     await joins(worker)
     await client.create()
-    with statements() as seen:
+    with statements_sent() as seen:
         for n in range(5):
             await client.create(prompt=f"picture {n}")
         await worker.lease(wait=0)  # a statement that is seen
     assert seen
     # What is known is looked up again after some seconds, however many jobs are created.
-    assert len([one for one in seen if "backend_catalogues" in one]) <= 1
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """The text of every statement that is sent meanwhile."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        seen.append(text)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
+    assert len([text for text, _ in seen if b"backend_catalogues" in text]) <= 1

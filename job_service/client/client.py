@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
 import grpc
-from generation_jobs.v1.artifact_pb2 import Artifact
+from generation_jobs.v1.artifact_pb2 import Artifact, InputAsset
 from generation_jobs.v1.generation_job_service_pb2 import (
     CancelJobRequest,
     CreateJobRequest,
@@ -30,6 +30,7 @@ from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobView
 from job_service.client.artifact_file import IncompleteFileError, VerifiedFile
 from job_service.client.channel import open_channel
 from job_service.client.errors import JobServiceError
+from job_service.client.input_file import InputFile
 from job_service.client.job_watch import JobWatch
 from job_service.client.operators import OperatorClient
 from job_service.client.response_stream import ResponseStream
@@ -44,6 +45,7 @@ _Response = TypeVar("_Response")
 
 # Seconds.
 _DOWNLOAD_SILENCE = 30.0
+_UPLOAD_DEADLINE = 300.0
 
 _PAGE_SIZE = 200
 
@@ -227,6 +229,26 @@ class JobServiceClient:
         return await until_available(
             partial(self._download, request, path, on_bytes), self._retry_for
         )
+
+    async def upload_input(self, path: Path, *, user_id: str = "") -> InputAsset:
+        """Store a picture that jobs can start from; answer what it is, its id above all.
+
+        Safe to repeat: the same content of the same user is stored once. ``user_id`` is whose it
+        is, if not the caller's own. Raises OSError if the file cannot be read.
+        """
+        return await until_available(partial(self._upload, path, user_id), self._retry_for)
+
+    async def _upload(self, path: Path, user_id: str) -> InputAsset:
+        with InputFile(path, user_id) as file:
+            try:
+                call = self.stub.UploadInput(file.messages(), timeout=_UPLOAD_DEADLINE)
+                return (await call).input
+            except grpc.aio.AioRpcError as error:
+                raise JobServiceError.from_rpc_error(error) from error
+            except asyncio.CancelledError:
+                if file.error is not None:
+                    raise file.error from None
+                raise
 
     async def _download(
         self,

@@ -23,6 +23,7 @@ from job_service.client.cli.queue_stats import queue
 from job_service.client.cli.retry import retry
 from job_service.client.cli.session import Connection
 from job_service.client.cli.submit import submit
+from job_service.client.cli.upload import upload
 from job_service.client.cli.watch import watch
 
 app = typer.Typer(
@@ -83,6 +84,7 @@ def connect(
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Commands": {
         "submit": submit,
+        "upload": upload,
         "watch": watch,
         "get": get,
         "list": list_jobs,

@@ -81,6 +81,7 @@ def _request(job: GenerationJob) -> Iterator[tuple[str, str]]:
             yield "Workflow", f"its own, {size(len(job.workflow_json.encode()))}"
         case "template":
             yield "Template", f"{job.template.name}, version {job.template.version}"
+    yield "Inputs", "\n".join(f"{one.name}: input {one.input_id}" for one in job.inputs)
     if job.params_json not in {"", "{}"}:
         yield "Parameters", job.params_json
     yield "Labels", "\n".join(f"{key}={value}" for key, value in sorted(job.labels.items()))

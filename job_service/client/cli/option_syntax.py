@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from generation_jobs.v1.job_pb2 import Lora
@@ -18,6 +19,13 @@ class Label(NamedTuple):
 
     key: str
     value: str
+
+
+class NamedInput(NamedTuple):
+    """A picture a job starts from: a file to upload, or the id of one that is stored."""
+
+    name: str
+    source: Path | int
 
 
 class OptionSyntaxError(ValueError):
@@ -78,6 +86,16 @@ def distinct_labels(pairs: list[Label]) -> dict[str, str]:
         if labels.setdefault(key, value) != value:
             raise OptionSyntaxError(f"{key!r} is given twice: {labels[key]!r} and {value!r}")
     return labels
+
+
+def parse_input(text: str) -> NamedInput:
+    """Read NAME=FILE, or NAME=id:ID."""
+    name, equals, value = valid_text(text).partition("=")
+    if not (equals and name and value):
+        raise OptionSyntaxError(f"{text!r} is not of the form NAME=FILE")
+    if value.startswith("id:"):
+        return NamedInput(name, parse_int(value.removeprefix("id:"), bits=64))
+    return NamedInput(name, Path(value))
 
 
 def parse_length(text: str) -> timedelta:

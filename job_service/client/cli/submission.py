@@ -1,6 +1,7 @@
 """Sending a job, and what follows if somebody waits for it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from job_service.client.cli import console
 from job_service.client.cli.exit_codes import ExitCode, exit_code_of
 from job_service.client.cli.follow import follow
+from job_service.client.cli.option_syntax import NamedInput
 from job_service.client.cli.outcome import outcome_code, print_outcome
 from job_service.client.cli.progress_display import progress_display
 from job_service.client.cli.saving import files_of, save
@@ -23,6 +25,7 @@ class Submission:
 
     job: GenerationJob
     request_id: str
+    inputs: Sequence[NamedInput]
     wait: bool
     directory: Path | None
     thumbnails: bool
@@ -32,6 +35,7 @@ class Submission:
         """Send the job, and wait for it and save its files if that is wanted."""
         # JSON has stdout for itself.
         output = console.stderr() if self.json else console.stdout()
+        await self._bind_inputs(client)
         job = await self._stored(client)
         if not self.json:
             self._tell(job, output)
@@ -46,6 +50,18 @@ class Submission:
             artifacts = files_of(job, thumbnails=self.thumbnails)
             await save(client, artifacts, self.directory, output)
         return code
+
+    async def _bind_inputs(self, client: JobServiceClient) -> None:
+        """Name the inputs in the job; files are uploaded, each once."""
+        uploaded: dict[Path, int] = {}
+        for name, source in self.inputs:
+            if isinstance(source, Path):
+                if source not in uploaded:
+                    asset = await client.upload_input(source, user_id=self.job.user_id)
+                    uploaded[source] = asset.id
+                self.job.inputs.add(name=name, input_id=uploaded[source])
+            else:
+                self.job.inputs.add(name=name, input_id=source)
 
     async def _stored(self, client: JobServiceClient) -> GenerationJob:
         retrace = (

@@ -28,6 +28,7 @@ def submit(
     height: options.Height = None,
     batch: options.Batch = None,
     workflow: options.Workflow = None,
+    input: options.Inputs = None,  # noqa: A002  # the name of the option
     params: options.Params = "",
     job_type: options.Type = None,
     seed: options.Seed = None,
@@ -93,6 +94,7 @@ def submit(
     submission = Submission(
         job,
         request_id or new_request_id(),
+        inputs=input or [],
         wait=wait or output is not None or thumbnails,
         directory=(output or Path()) if output is not None or thumbnails else None,
         thumbnails=thumbnails,

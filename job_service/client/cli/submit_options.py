@@ -9,6 +9,8 @@ from generation_jobs.v1.job_pb2 import JobType, Lora
 
 from job_service.client.cli.option_syntax import (
     Label,
+    NamedInput,
+    parse_input,
     parse_label,
     parse_length,
     parse_lora,
@@ -106,6 +108,18 @@ Workflow = Annotated[
         show_default=False,
         rich_help_panel=_PICTURE,
         help="A whole graph in ComfyUI's API format to run instead of the built-in one.",
+    ),
+]
+Inputs = Annotated[
+    list[NamedInput] | None,
+    typer.Option(
+        "--input",
+        parser=reading(parse_input),
+        metavar="NAME=FILE",
+        show_default=False,
+        rich_help_panel=_PICTURE,
+        help='A picture to start from, uploaded first; "NAME=id:7" names one that is. May be '
+        "repeated.",
     ),
 ]
 Params = Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from generation_jobs.v1.artifact_pb2 import ArtifactRole
+from generation_jobs.v1.artifact_pb2 import ArtifactRole, InputAsset
 from generation_jobs.v1.generation_job_service_pb2 import (
     CancelJobRequest,
     CancelJobResponse,
@@ -16,6 +16,7 @@ from generation_jobs.v1.generation_job_service_pb2 import (
     GetJobResponse,
     ListJobsRequest,
     ListJobsResponse,
+    UploadInputResponse,
     WatchJobResponse,
 )
 from generation_jobs.v1.job_error_pb2 import ErrorCode, JobError
@@ -46,6 +47,35 @@ from tests.unit.client.messages import (
 from tests.unit.client.scripted_service import Hold, ScriptedService
 
 _SUBMITTED = CreateJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING, sampler=Sampler(seed=42)))
+
+
+async def test_submit_uploads_each_file_once_and_binds_it(
+    scripted: ScriptedService, tmp_path: Path
+) -> None:
+    (tmp_path / "a=b.png").write_bytes(b"picture")
+    scripted.script("UploadInput", UploadInputResponse(input=InputAsset(id=12)))
+    scripted.script("CreateJob", _SUBMITTED)
+    outcome = await genjobs(
+        scripted.address,
+        *("submit", "-p", "a lighthouse", "-c", "sdxl", "--input", "image=a=b.png"),
+        *("--input", "mask=id:7", "--input", "control=a=b.png"),
+        cwd=tmp_path,
+    )
+    assert (outcome.code, outcome.stderr) == (0, "")
+    (created,) = scripted.requests["CreateJob"]
+    assert isinstance(created, CreateJobRequest)
+    assert [(one.name, one.input_id) for one in created.job.inputs] == [
+        ("image", 12), ("mask", 7), ("control", 12),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["image", "=a.png", "image=", "image=id:x", "image=nothing.png"])
+async def test_submit_refuses_inputs_it_cannot_read(
+    scripted: ScriptedService, tmp_path: Path, value: str
+) -> None:
+    submit = ("submit", "-p", "a lighthouse", "-c", "sdxl")
+    outcome = await genjobs(scripted.address, *submit, "--input", value, cwd=tmp_path)
+    assert (outcome.code, outcome.stdout) == (2, "")
 
 
 async def test_submit_sends_every_option(scripted: ScriptedService, tmp_path: Path) -> None:

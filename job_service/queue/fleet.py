@@ -288,7 +288,8 @@ class Fleet:
         return self._names
 
     async def _live_offers(self) -> list[LiveOffer]:
-        if time.monotonic() - self._offers_at >= _OFFERS_FRESH:
+        stale = time.monotonic() - self._offers_at >= _OFFERS_FRESH
+        if stale or self._offers_lock.locked():
             async with self._offers_lock:  # who comes while they are looked up waits for them
                 if time.monotonic() - self._offers_at >= _OFFERS_FRESH:
                     await self._look_up_offers()

@@ -1,6 +1,7 @@
 """What a value that ComfyUI refused was probably meant to be. Pure."""
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -8,9 +9,10 @@ from typing import Final
 from comfy_worker.comfyui.errors import InputError
 
 _MOST_SUGGESTIONS: Final = 3
-_LEAST_ALIKE: Final = 0.5
+_LEAST_ALIKE: Final = 0.6
 _LONGEST_COMPARED: Final = 200
 _MOST_COMPARED: Final = 5000
+_MODEL_EXTENSION: Final = re.compile(r"\.(?:safetensors|sft|ckpt|pt2?|pth|bin|gguf|onnx)$")
 
 Choices = Callable[[str, str], Sequence[str]]
 """From a node class and the name of an input to the values it takes, none when unknown."""
@@ -36,7 +38,7 @@ def with_suggestions(error: InputError, choices: Choices) -> InputError:
 
 
 def _alike(value: str, choices: Sequence[str]) -> tuple[str, ...]:
-    """Return the choices most like ``value``: case and folders count less than the name."""
+    """Return the choices most like ``value``; case, folders and extensions count for nothing."""
     by_name: dict[str, str] = {}
     for choice in choices[:_MOST_COMPARED]:
         by_name.setdefault(_essence(choice), choice)
@@ -47,4 +49,5 @@ def _alike(value: str, choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def _essence(name: str) -> str:
-    return name.casefold().replace("\\", "/").rpartition("/")[2][:_LONGEST_COMPARED]
+    file = name.casefold().replace("\\", "/").rpartition("/")[2]
+    return _MODEL_EXTENSION.sub("", file)[:_LONGEST_COMPARED]

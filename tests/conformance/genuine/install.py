@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -28,6 +29,9 @@ DEFAULT_CACHE_DIRECTORY = Path(__file__).parents[3] / ".cache" / "conformance"
 _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "requirements.txt"
 _CHECKPOINT_SCRIPT = _HERE / "checkpoint.py"
+
+_PAUSES_BEFORE_RETRY = (5, 30)
+"""Seconds."""
 
 _logger = logging.getLogger(__name__)
 
@@ -157,8 +161,21 @@ class _Installer:
         )
 
     def _pip_install(self, *arguments: str) -> None:
+        """Install, and again when that fails: pip gives up on a download that breaks off midway.
+
+        What has been downloaded whole stays in pip's cache.
+        """
         python = str(self._installation.python)
-        self._execute(python, "-m", "pip", "install", "--no-input", *arguments)
+        command = (python, "-m", "pip", "install", "--no-input", "--timeout", "60", *arguments)
+        for pause in _PAUSES_BEFORE_RETRY:
+            try:
+                self._execute(*command)
+            except InstallationError as error:
+                _logger.warning("%s\nonce more in %d s", error, pause)
+                time.sleep(pause)
+            else:
+                return
+        self._execute(*command)
 
     def _execute(self, *command: str) -> None:
         with self._installation.log.open("ab") as log:

@@ -1,6 +1,5 @@
 """Whether the pair of services keeps a ComfyUI busy, and what one job waits for it."""
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import median, quantiles
@@ -8,35 +7,46 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
-from generation_jobs.v1 import job_pb2
 
-from comfy_worker.comfyui import ComfyBackend, Graph
+from comfy_worker.comfyui import ComfyBackend
 from job_service.client import JobServiceClient
-from tests.benchmarks.measuring import in_turn, ratio, spread
+from tests.benchmarks.measuring import in_turn, spread
 from tests.benchmarks.processes import Replica
 from tests.benchmarks.report import Report
-from tests.conformance.busy import PROMPTS, by_driver, model_free, straight
+from tests.conformance.busy import (
+    PROMPTS,
+    Comparison,
+    by_driver,
+    by_pair,
+    compare,
+    model_free,
+    straight,
+)
 from tests.conformance.simulator_process import SimulatorProcess
-from tests.conformance.targets import new_seed
-from tests.end_to_end.installation import rest
 from tests.end_to_end.real_processes import RealProcess
-from tests.worker.comfyui.graphs import text_to_image
 
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 ROUNDS: Final = 3
-TIMES: Final = 40
-STEP_SECONDS: Final = 0.02
+TIMES: Final = 60
+RENDER_SECONDS: Final = 0.1
 SECTION: Final = "One ComfyUI kept busy"
+NOTE: Final = (
+    "The same graphs on both sides, 512x512 and model-free, posted straight or brought by jobs. "
+    f"Rendered: each waits {RENDER_SECONDS * 1000:.0f} ms beside, as for a GPU, so that this "
+    "machine's processors are not what decides. Not rendered, they are: that is the worst case. "
+    "Ratios are of the quickest rounds. Straight, the pictures are only made; the pair fetches, "
+    "thumbnails and stores them as well."
+)
 
 
 @pytest.fixture
 def comfyui(tmp_path: Path) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path / "output", step_seconds=STEP_SECONDS) as running:
+    with SimulatorProcess(tmp_path / "output", probe_nodes=True) as running:
         yield running
 
 
@@ -54,89 +64,67 @@ async def jobs(
         COMFY_WORKER_LOG_LEVEL="warning",
     )
     async with worker, JobServiceClient(durable_replica.address) as client:
-        await made(client, picture(64))
+        await by_pair(client, [model_free(64)])
         yield client
 
 
-def picture(side: int) -> job_pb2.GenerationJob:
-    """A job of one sampler step."""
-    return job_pb2.GenerationJob(
-        prompt="a lighthouse at dawn",
-        checkpoint_model=SimulatorProcess.checkpoint,
-        width=side,
-        height=side,
-        sampler=job_pb2.Sampler(steps=1),
+def add(report: Report, what: str, compared: Comparison) -> None:
+    if SECTION not in report.notes:
+        report.note(SECTION, NOTE)
+    report.add(
+        SECTION,
+        f"{PROMPTS} prompts {what}",
+        spread(compared.ours, "s"),
+        ratio=f"{compared.ratio:.2f} of posting them straight",
+        aim="1.10",
     )
 
 
-def graph(side: int) -> Graph:
-    """The same as a graph."""
-    seed = new_seed()
-    return text_to_image(
-        checkpoint=SimulatorProcess.checkpoint,
-        width=side,
-        height=side,
-        steps=1,
-        seed=seed,
-        filename_prefix=f"busy/{seed}",
-    )
-
-
-async def made(jobs: JobServiceClient, *wanted: job_pb2.GenerationJob) -> float:
-    """Seconds from the creation of the first job to the completion of the last."""
-    begun = time.perf_counter()
-    ids = [(await jobs.create_job(job)).id for job in wanted]
-    for job_id in ids:
-        job = await rest(jobs, job_id)
-        assert job.status == job_pb2.JOB_STATUS_COMPLETED, job
-    return time.perf_counter() - begun
-
-
-async def test_driver(comfyui: SimulatorProcess, report: Report) -> None:
+@pytest.mark.parametrize("seconds", [RENDER_SECONDS, 0.0], ids=["rendered", "not rendered"])
+async def test_driver(
+    seconds: float, comfyui: SimulatorProcess, report: Report, request: pytest.FixtureRequest
+) -> None:
     async with ComfyBackend("gpu", comfyui.url) as backend:
         assert await backend.wait_connected(10)
         await straight(comfyui.url, [model_free() for _ in range(10)])
-        baseline, ours = await in_turn(
-            ROUNDS,
-            lambda: straight(comfyui.url, [model_free() for _ in range(PROMPTS)]),
-            lambda: by_driver(backend, [model_free() for _ in range(PROMPTS)]),
+        compared = await compare(
+            lambda: straight(comfyui.url, [model_free(seconds=seconds) for _ in range(PROMPTS)]),
+            lambda: by_driver(backend, [model_free(seconds=seconds) for _ in range(PROMPTS)]),
+            rounds=ROUNDS,
         )
-    report.add(
-        SECTION,
-        f"{PROMPTS} model-free 512x512 prompts by the driver",
-        spread(ours, "s"),
-        ratio=f"{ratio(ours, baseline):.2f} of posting them straight",
-        aim="1.10",
-    )
+    add(report, f"by the driver, {request.node.callspec.id}", compared)
 
 
-async def test_pair(jobs: JobServiceClient, comfyui: SimulatorProcess, report: Report) -> None:
-    baseline, ours = await in_turn(
-        ROUNDS,
-        lambda: straight(comfyui.url, [graph(512) for _ in range(PROMPTS)]),
-        lambda: made(jobs, *(picture(512) for _ in range(PROMPTS))),
+@pytest.mark.parametrize("seconds", [RENDER_SECONDS, 0.0], ids=["rendered", "not rendered"])
+async def test_pair(
+    seconds: float,
+    jobs: JobServiceClient,
+    comfyui: SimulatorProcess,
+    report: Report,
+    request: pytest.FixtureRequest,
+) -> None:
+    compared = await compare(
+        lambda: straight(comfyui.url, [model_free(seconds=seconds) for _ in range(PROMPTS)]),
+        lambda: by_pair(jobs, [model_free(seconds=seconds) for _ in range(PROMPTS)]),
+        rounds=ROUNDS,
     )
-    report.add(
-        SECTION,
-        f"{PROMPTS} one-step 512x512 jobs through job_service and comfy_worker",
-        spread(ours, "s"),
-        ratio=f"{ratio(ours, baseline):.2f} of posting them straight",
-        aim="1.10",
-    )
+    add(report, f"through job_service and comfy_worker, {request.node.callspec.id}", compared)
 
 
 async def test_latency_of_one_job(
     jobs: JobServiceClient, comfyui: SimulatorProcess, report: Report
 ) -> None:
+    """From the call of CreateJob until a watcher sees COMPLETED: outcome and files are stored."""
     baseline, ours = await in_turn(
         TIMES,
-        lambda: straight(comfyui.url, [graph(64)]),
-        lambda: made(jobs, picture(64)),
+        lambda: straight(comfyui.url, [model_free(64)]),
+        lambda: by_pair(jobs, [model_free(64)]),
     )
     added = [one - other for one, other in zip(ours, baseline, strict=True)]
     report.add(
         SECTION,
         "one 64x64 job, CreateJob called → seen COMPLETED, beyond POST → done",
-        f"{median(added) * 1000:.1f} ms median, {quantiles(added, n=20)[-1] * 1000:.1f} ms p95",
+        f"{median(added) * 1000:.1f} ms median, {quantiles(added, n=20)[-1] * 1000:.1f} ms p95,"
+        f" {min(added) * 1000:.1f} ms least",
         aim="15 ms median",
     )

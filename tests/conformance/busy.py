@@ -15,17 +15,33 @@ from typing import Final
 from uuid import uuid4
 
 import aiohttp
+from generation_jobs.v1 import job_pb2
 
 from comfy_worker.comfyui import ComfyBackend, Graph, Succeeded
+from job_service.client import JobServiceClient
 from tests.conformance.targets import new_id
+from tests.end_to_end.installation import rest
 
 PROMPTS: Final = 200
 _DEPTH: Final = 2
 
 
-def model_free(side: int = 512) -> Graph:
-    """A graph that needs no model; its colour and file name are new, so nothing is cached."""
+def model_free(side: int = 512, *, seconds: float = 0.0) -> Graph:
+    """A graph that needs no model; its colour and file name are new, so nothing is cached.
+
+    ``seconds``: as long a wait as if a GPU rendered; only a ComfyUI with probe nodes can do it.
+    """
     mark = uuid4()
+    render = {
+        "class_type": "ProbeSlow",
+        "inputs": {
+            "image": ["empty", 0],
+            "steps": 1,
+            "step_seconds": seconds,
+            "preview": False,
+            "nonce": mark.int % 2**53,
+        },
+    }
     return {
         "empty": {
             "class_type": "EmptyImage",
@@ -36,9 +52,13 @@ def model_free(side: int = 512) -> Graph:
                 "color": mark.int % 0xFFFFFF,
             },
         },
+        **({"render": render} if seconds else {}),
         "save": {
             "class_type": "SaveImage",
-            "inputs": {"images": ["empty", 0], "filename_prefix": f"busy/{mark}"},
+            "inputs": {
+                "images": ["render" if seconds else "empty", 0],
+                "filename_prefix": f"busy/{mark}",
+            },
         },
     }
 
@@ -105,6 +125,19 @@ async def compare(
 async def by_driver(backend: ComfyBackend, graphs: Sequence[Graph]) -> float:
     """Seconds for the same, by the driver, with two prompts in ComfyUI at a time."""
     return await all_of(graphs, lambda graph: _run(backend, graph))
+
+
+async def by_pair(client: JobServiceClient, graphs: Sequence[Graph]) -> float:
+    """Seconds from the first CreateJob until the last job is seen COMPLETED, pictures stored."""
+    begun = time.perf_counter()
+    jobs = [
+        await client.create_job(job_pb2.GenerationJob(workflow_json=json.dumps(graph)))
+        for graph in graphs
+    ]
+    for job in jobs:
+        ended = await rest(client, job.id)
+        assert ended.status == job_pb2.JOB_STATUS_COMPLETED, ended
+    return time.perf_counter() - begun
 
 
 async def all_of(graphs: Sequence[Graph], run: Callable[[Graph], Awaitable[None]]) -> float:

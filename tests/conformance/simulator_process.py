@@ -22,9 +22,12 @@ class SimulatorProcess:
     checkpoint = DEFAULT_CHECKPOINTS[0]
     lora = DEFAULT_LORAS[0]
 
-    def __init__(self, directory: Path, *, step_seconds: float = 0.02) -> None:
+    def __init__(
+        self, directory: Path, *, step_seconds: float = 0.02, probe_nodes: bool = False
+    ) -> None:
         self._directory = directory
         self._step_seconds = step_seconds
+        self._probe_nodes = probe_nodes
         self._process: subprocess.Popen[str] | None = None
         self._listen = "127.0.0.1:0"
 
@@ -41,6 +44,7 @@ class SimulatorProcess:
                 *("--listen", self._listen),
                 *("--step-seconds", str(self._step_seconds)),
                 *("--load-seconds", "0"),
+                *(["--probe-nodes"] if self._probe_nodes else []),
                 *("--output-directory", str(self._directory)),
             ],
             stdin=subprocess.DEVNULL,

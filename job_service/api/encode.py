@@ -39,9 +39,7 @@ def job_message(
         height=row.height,
         batch_size=row.batch_size,
         sampler=_sampler(row.seed, sampler_params),
-        params_json=as_json(
-            {key: value for key, value in row.params.items() if key != "sampler_params"}
-        ),
+        params_json=_params_json(row.params),
         inputs=[job_pb2.InputBinding(**binding) for binding in row.inputs],
         labels=row.labels,
         backend=row.backend_label,
@@ -167,6 +165,11 @@ def duration(span: timedelta) -> duration_pb2.Duration:
     message = duration_pb2.Duration()
     message.FromTimedelta(span)
     return message
+
+
+def _params_json(stored: dict[str, Any]) -> str:
+    params = {key: value for key, value in stored.items() if key != "sampler_params"}
+    return as_json(params) if params else "{}"
 
 
 def _sampler(seed: int | None, stored: dict[str, Any]) -> job_pb2.Sampler | None:

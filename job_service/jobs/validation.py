@@ -185,7 +185,9 @@ def request_hash(job: job_pb2.GenerationJob, user_id: UUID) -> bytes:
 
 
 def _params(checks: FieldChecks, path: str, text: str) -> dict[str, Any]:
-    params = checks.json_object(path, text or "{}", max_bytes=limits.MAX_PARAMS_BYTES)
+    if not text:
+        return {}
+    params = checks.json_object(path, text, max_bytes=limits.MAX_PARAMS_BYTES)
     if "sampler_params" in params:
         checks.wrong(path, 'must not hold "sampler_params": use the field sampler')
     return params
@@ -208,7 +210,9 @@ def _labels(checks: FieldChecks, path: str, job: job_pb2.GenerationJob) -> dict[
     if len(job.labels) > limits.MAX_LABELS:
         checks.wrong(path, f"must have at most {limits.MAX_LABELS} entries, has {len(job.labels)}")
         return {}
-    for key, value in job.labels.items():
-        checks.text(f"{path}[{key[:63]!r}]", key, shortest=1, longest=limits.MAX_WORD)
-        checks.text(f"{path}[{key[:63]!r}]", value, longest=limits.MAX_NAME)
-    return dict(job.labels)
+    labels = dict(job.labels)
+    for key, value in labels.items():
+        at = f"{path}[{key[:63]!r}]"
+        checks.text(at, key, shortest=1, longest=limits.MAX_WORD)
+        checks.text(at, value, longest=limits.MAX_NAME)
+    return labels

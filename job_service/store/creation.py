@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -231,9 +232,9 @@ def _over_quota(job: NewJob, max_pending: int) -> RefusedError:
 
 def _new_row(job: NewJob, route_key: int, decided: Row) -> JobRow:
     """The row that a new job has got."""
-    given = {name: getattr(job, name) for name in _STORED_FIELDS}
-    drawn = {name: getattr(decided, name) for name in _DECIDED}
-    return JobRow(**{**_UNTOUCHED, **given, **drawn, "route_key": route_key})
+    given = zip(_STORED_FIELDS, _stored_fields(job), strict=True)
+    drawn = zip(_DECIDED, _decided(decided), strict=True)
+    return JobRow(**{**_UNTOUCHED, **dict(given), **dict(drawn), "route_key": route_key})
 
 
 #: Columns of a new row that no request sets.
@@ -249,8 +250,12 @@ _UNTOUCHED: Final[dict[str, Any]] = dict.fromkeys(JOB_COLUMNS) | {
 _STORED_FIELDS: Final = tuple(field.name for field in fields(NewJob) if field.name != "needs")
 
 
+_stored_fields: Final = attrgetter(*_STORED_FIELDS)
+_decided: Final = attrgetter(*_DECIDED)
+
+
 def _columns(n: int, job: NewJob, route_key: int) -> dict[str, Any]:
-    columns = {name: getattr(job, name) for name in _STORED_FIELDS}
+    columns = dict(zip(_STORED_FIELDS, _stored_fields(job), strict=True))
     columns["n"] = n
     columns["route_key"] = route_key
     columns["request_hash"] = job.request_hash.hex() if job.request_hash else None

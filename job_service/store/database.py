@@ -33,7 +33,10 @@ def statement(sql: str) -> bytes:
 
 def as_json(value: object) -> str:
     """A value for a jsonb parameter. Plain text keeps one prepared statement for all row counts."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return _JSON.encode(value)
+
+
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class Connection:

@@ -26,6 +26,7 @@ class RouteKeys:
         self._database = database
         self._ids: dict[Needs, int] = {}
         self._needs: dict[int, Needs] = {}
+        self._read_to = 0
 
     @property
     def known(self) -> Mapping[int, Needs]:
@@ -45,10 +46,12 @@ class RouteKeys:
 
     async def refresh(self) -> bool:
         """Learn keys that other replicas have stored; whether there were any."""
-        # An id may become visible after a higher one, so recent ones are read again.
-        known = max(self._needs, default=0) - _OVERLAP
+        # An id may become visible after a higher one, so recent ones are read again. Ids that jobs
+        # created here have brought say nothing of those below them.
         before = len(self._needs)
-        self._learn(await self._database.rows(_NEWER, {"known": known}))
+        rows = await self._database.rows(_NEWER, {"known": self._read_to - _OVERLAP})
+        self._learn(rows)
+        self._read_to = max([self._read_to, *(row.id for row in rows)])
         return len(self._needs) > before
 
     def _learn(self, rows: Sequence[Row]) -> None:

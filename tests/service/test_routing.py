@@ -8,6 +8,8 @@ import pytest
 from generation_jobs.v1 import job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
+from job_service import server
+from job_service.settings import Settings
 from tests.jobs_protocol import ProtocolClient, refused
 from tests.service_fixture import Sql
 from tests.worker_protocol import ProtocolWorker
@@ -170,3 +172,25 @@ async def test_a_job_that_somebody_has_locked_does_not_block_those_behind_it(
         await sql.execute("SELECT FROM generation_jobs WHERE id = %s FOR UPDATE", [locked.id])
         assert (await worker.lease_one()).job_id == behind.id
     assert (await worker.lease_one()).job_id == locked.id
+
+
+async def test_a_service_that_starts_with_a_new_kind_of_job_runs_the_older_kinds_too(
+    service_settings: Settings,
+) -> None:
+    """More kinds than are read again for the sake of late commits."""
+    checkpoints = [f"{n}.safetensors" for n in range(150)]
+    async with (
+        server.running(service_settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        client = ProtocolClient(channel)
+        old = [await client.create(checkpoint_model=name) for name in checkpoints]
+    async with (
+        server.running(service_settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        client = ProtocolClient(channel)
+        await client.create(checkpoint_model="new.safetensors")
+        worker = ProtocolWorker(channel, checkpoints=checkpoints[:1])
+        await worker.report_catalogue()
+        assert (await worker.lease_one()).job_id == old[0].id

@@ -14,6 +14,18 @@ GroupValue: TypeAlias = str | int | UUID | datetime | None
 
 #: Most rows an answer has.
 MOST_ROWS: Final = 10_000
+#: Jobs created longer ago are left out when nothing says which time, or which jobs, it is about.
+DEFAULT_WINDOW: Final = timedelta(days=90)
+_BOUNDING: Final = frozenset(
+    {
+        "created_after",
+        "created_before",
+        "completed_after",
+        "completed_before",
+        "legacy_request_id",
+        "ids",
+    }
+)
 
 
 class Dimension(Enum):
@@ -92,6 +104,9 @@ class JobStatsStore:
     ) -> list[JobStatsRow]:
         """A row for each group that has jobs, by group; without dimensions one row in all."""
         where, parameters = conditions.where()
+        if not _BOUNDING & parameters.keys():
+            where = f"{where} AND job.created_at >= now() - :window"
+            parameters["window"] = DEFAULT_WINDOW
         if Dimension.BUCKET_START in dimensions:
             parameters["interval"] = interval
         positions = ", ".join(str(n + 1) for n in range(len(dimensions)))

@@ -54,6 +54,8 @@ class Page:
     more: bool
 
 
+# Each state is read for itself, in the order asked for, as far as the page could reach.
+#
 # The running sum keeps a thousand jobs with large texts out of memory: what would not fit into an
 # answer is not fetched.
 _PAGE: Final = f"""
@@ -66,15 +68,20 @@ FROM (
             + octet_length(CAST(params AS text)) + coalesce(octet_length(workflow), 0)
         ) OVER (ORDER BY {{column}} {{direction}}, id {{direction}}) AS bytes
     FROM (
-        SELECT job.* FROM generation_jobs AS job WHERE {{where}}
-        ORDER BY job.{{column}} {{direction}}, job.id {{direction}} LIMIT :limit
+        SELECT * FROM ({{heads}}) AS heads
+        ORDER BY {{column}} {{direction}}, id {{direction}} LIMIT :limit
     ) AS head
 ) AS job
 WHERE job.place = 1 OR job.bytes <= :max_bytes
 ORDER BY job.place
 """
 
-_COUNT: Final = "SELECT count(*) AS jobs FROM generation_jobs AS job WHERE {where}"
+_HEAD: Final = """(
+    SELECT job.* FROM generation_jobs AS job WHERE {where}
+    ORDER BY {column} {direction}, id {direction} LIMIT :limit
+)"""
+
+_COUNT: Final = "(SELECT count(*) FROM generation_jobs AS job WHERE {where})"
 
 _MATCHING: Final = """
 SELECT job.id FROM generation_jobs AS job WHERE {where} AND job.id = ANY(:among)
@@ -89,16 +96,20 @@ class ListingStore:
 
     async def page(self, listing: JobListing) -> Page:
         """The jobs of one page, as far as their texts fit into ``max_bytes``; at least one."""
-        where, parameters = listing.conditions.where()
+        states, parameters = listing.conditions.by_status()
         column, direction = listing.order.column, listing.order.direction
-        clauses = [where]
+        clauses: list[str] = []
         if listing.order is Order.COMPLETED_DESC:
             clauses.append("job.completed_at IS NOT NULL")
         if listing.after is not None:
             comparison = ">" if direction == "ASC" else "<"
             clauses.append(f"(job.{column}, job.id) {comparison} (:after_time, :after_id)")
             parameters |= {"after_time": listing.after[0], "after_id": listing.after[1]}
-        sql = _PAGE.format(where=" AND ".join(clauses), column=column, direction=direction)
+        heads = " UNION ALL ".join(
+            _HEAD.format(where=" AND ".join([state, *clauses]), column=column, direction=direction)
+            for state in states
+        )
+        sql = _PAGE.format(heads=heads, column=column, direction=direction)
         rows = await self._database.rows(
             statement(sql),
             parameters | {"limit": listing.limit + 1, "max_bytes": listing.max_bytes},
@@ -108,8 +119,9 @@ class ListingStore:
 
     async def count(self, conditions: JobConditions) -> int:
         """How many jobs there are on all pages together."""
-        where, parameters = conditions.where()
-        row = await self._database.row(statement(_COUNT.format(where=where)), parameters)
+        states, parameters = conditions.by_status()
+        counts = " + ".join(_COUNT.format(where=state) for state in states)
+        row = await self._database.row(statement(f"SELECT {counts} AS jobs"), parameters)
         assert row is not None, "count answers one row"
         return int(row.jobs)
 

@@ -1,8 +1,6 @@
 """The statements on the queue's hot path read short ranges of the indexes made for them."""
 
-from collections.abc import Iterator
-from typing import Any
-
+from tests.generic_plan import plan_of
 from tests.jobs_protocol import ProtocolClient
 from tests.service_fixture import Sql
 from tests.statements_sent import statements_sent
@@ -17,12 +15,6 @@ FROM generation_jobs AS one, generate_series(1, 20000) AS n,
     LATERAL (SELECT CASE WHEN n %% 2 = 0 THEN 'pending' ELSE 'completed' END) AS s (status)
 WHERE one.id = %s
 """
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from _nodes(child)
 
 
 async def test_leasing_touches_no_more_of_a_full_table_than_what_it_leases(
@@ -40,16 +32,10 @@ async def test_leasing_touches_no_more_of_a_full_table_than_what_it_leases(
         next(one for one in statements if mark in one[0])
         for mark in (b"AS adopter", b"INSERT INTO job_attempts")
     )
-    plans = {}
-    # as the service's connections plan them
-    await sql.execute("SET plan_cache_mode = force_generic_plan")
-    for name, (statement, parameters) in (("peek", peek), ("claim", claim)):
-        async with sql.transaction(force_rollback=True):
-            cursor = await sql.execute(
-                b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
-            )
-            (rows,) = await cursor.fetchone() or ((),)
-            plans[name] = list(_nodes(rows[0]["Plan"]))
+    plans = {
+        "peek": await plan_of(sql, peek, run=True),
+        "claim": await plan_of(sql, claim, run=True),
+    }
 
     indexes = {node.get("Index Name") for node in plans["peek"]}
     assert {"generation_jobs_claim", "generation_jobs_adoption", "generation_jobs_running"} <= (

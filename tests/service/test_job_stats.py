@@ -10,13 +10,15 @@ import grpc
 import pytest
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_error_pb2, job_pb2
+from google.protobuf import timestamp_pb2
 from psycopg.types.json import Jsonb
 
 from job_service.jobs.states import STATUS_TO_WIRE
-from tests.jobs_protocol import ProtocolClient, refused
+from tests.jobs_protocol import ProtocolClient, in_an_hour, refused
 from tests.service_fixture import Sql
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+#: A time at which a bucket of a day begins.
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=30)
 USERS = [f"00000000-0000-0000-0000-00000000000{n}" for n in (2, 3)]
 
 
@@ -158,3 +160,25 @@ async def test_what_cannot_be_grouped_is_named(client: ProtocolClient) -> None:
     error = await refused(client.stub.GetJobStats(request, timeout=20))
     assert error.status is grpc.StatusCode.INVALID_ARGUMENT
     assert error.fields == ("group_by[1]", "group_by[2]", "interval")
+
+
+async def test_without_a_time_it_is_about_the_last_ninety_days(
+    client: ProtocolClient, sql: Sql
+) -> None:
+    jobs = await insert(sql, random.Random(4), 60)
+    await sql.execute(
+        "UPDATE generation_jobs SET created_at = created_at - interval '70 days' WHERE id <= 20"
+    )
+    (recent,) = await stats(client, filter=job_pb2.JobFilter(checkpoint_model="a"))
+    assert recent.total == sum(job["checkpoint_model"] == "a" for job in jobs[20:])
+
+    beginning = timestamp_pb2.Timestamp()
+    for bounded in (
+        {"created_after": beginning},
+        {"created_before": in_an_hour()},
+        {"ids": range(1, 61)},
+    ):
+        (every,) = await stats(client, filter=job_pb2.JobFilter(**bounded))
+        assert every.total == 60
+    (ended,) = await stats(client, filter=job_pb2.JobFilter(completed_after=beginning))
+    assert ended.total == sum(job["completed_at"] is not None for job in jobs)

@@ -884,7 +884,9 @@ class GetJobStatsRequest(_message.Message):
     INTERVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def filter(self) -> _job_pb2.JobFilter:
-        """Which jobs."""
+        """Which jobs. Without any condition on times, ids or legacy_request_id: those created in the last
+        90 days. Say `created_after` to have all that there ever were.
+        """
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___StatsDimension.ValueType]:

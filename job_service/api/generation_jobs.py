@@ -205,6 +205,7 @@ class GenerationJobServicer(
             row = await self._jobs.require(request.job.id, caller.visible_user)
             _require_updatable(row, request.job.etag)
             new = await self._updated(row, request, caller)
+            _require_attempts_left(row, new)
             changed = await self._edits.update(row.id, row.revision, new)
             if changed is not None:
                 self._hub.publish(JobChanged(row.id), *pending_topics(changed))
@@ -257,7 +258,12 @@ class GenerationJobServicer(
         checks.raise_if_wrong()
         if request.cancel and not await self._cancel_to_delete(request.id, caller.visible_user):
             return pb.DeleteJobResponse(deleted=False)
-        await self._jobs.delete(request.id, caller.visible_user)
+        try:
+            await self._jobs.delete(request.id, caller.visible_user)
+        except RefusedError as error:
+            # a job that goes once it has ended may have been removed by upkeep since it was seen
+            if not (request.cancel and error.refusal is Refusal.JOB_NOT_FOUND):
+                raise
         self._hub.publish(JobChanged(request.id), UpkeepDue())
         return pb.DeleteJobResponse(deleted=True)
 
@@ -466,6 +472,17 @@ def _require_updatable(row: JobRow, given_etag: str) -> None:
             Refusal.ETAG_MISMATCH,
             f"job {row.id} has changed since it was read; read it again",
             metadata={"etag": etag(row.id, row.revision)},
+        )
+
+
+def _require_attempts_left(row: JobRow, new: NewJob) -> None:
+    """A job that waits has an attempt left, whatever it is changed to."""
+    if new.max_attempts <= row.attempts_charged:
+        raise RefusedError(
+            Refusal.WRONG_STATE,
+            f"job {row.id} has used up {row.attempts_charged} of its attempts already:"
+            " max_attempts must be more",
+            metadata={"status": row.status, "attempts_charged": str(row.attempts_charged)},
         )
 
 

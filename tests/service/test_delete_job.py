@@ -172,3 +172,20 @@ async def test_a_job_is_unknown_to_everything_once_it_is_deleted(
     assert await attempts.fetchone() == (0,)
     # its request_id is free again
     assert (await client.create(request_id="again")).id > job.id
+
+
+async def test_a_job_that_upkeep_is_quicker_to_remove_is_deleted_all_the_same(
+    client: ProtocolClient, sql: Sql
+) -> None:
+    job = await client.create()
+    # as the upkeep of another replica that comes between the cancel and the deletion
+    await sql.execute("""
+        CREATE FUNCTION upkeep() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN DELETE FROM generation_jobs WHERE id = NEW.id; RETURN NULL; END';
+        CREATE TRIGGER upkeep AFTER UPDATE ON generation_jobs
+            FOR EACH ROW WHEN (NEW.delete_when_ended AND NEW.status = 'cancelled')
+            EXECUTE FUNCTION upkeep();
+    """)
+    assert await client.delete(job.id, cancel=True)
+    assert await _gone(client, job.id)
+    assert (await refused(client.delete(job.id, cancel=True))).reason == "JOB_NOT_FOUND"

@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import pytest
 from generation_jobs.v1 import generation_job_service_pb2 as pb
-from generation_jobs.v1 import job_pb2, worker_service_pb2
+from generation_jobs.v1 import job_error_pb2, job_pb2, worker_service_pb2
 from google.protobuf import field_mask_pb2
 
 from tests.jobs_protocol import (
@@ -201,3 +201,20 @@ async def test_a_filter_that_names_nothing_in_particular_cancels_nothing(
     )
     assert (error.status, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("filter",))
     assert (await client.get(job.id)).status == PENDING
+
+
+async def test_attempts_that_are_used_up_cannot_be_taken_away(
+    client: ProtocolClient, worker: ProtocolWorker
+) -> None:
+    job = await client.create(max_attempts=3)
+    for _ in range(2):
+        lease = await worker.lease_one()
+        await worker.fail(lease, job_error_pb2.ERROR_CODE_INTERNAL, retry_after=0)
+    for too_few in (1, 2):
+        error = await refused(update(client, job.id, max_attempts=too_few))
+        assert (error.status, error.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "WRONG_STATE",
+        )
+        assert error.metadata["attempts_charged"] == "2"
+    assert (await update(client, job.id, max_attempts=4)).max_attempts == 4

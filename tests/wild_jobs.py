@@ -1,4 +1,4 @@
-"""Strategies for CreateJobRequests of every kind: fine ones, crooked ones, and wild ones."""
+"""Strategies for requests of every kind: fine ones, crooked ones, and wild ones."""
 
 from typing import Any
 
@@ -41,9 +41,16 @@ def create_requests(draw: st.DrawFn) -> pb.CreateJobRequest:
     return request
 
 
+@st.composite
+def messages(draw: st.DrawFn, descriptor: Descriptor) -> Message:
+    """Any message of a type, a few of its fields set."""
+    return _message(draw, descriptor)
+
+
 def _message(draw: st.DrawFn, descriptor: Descriptor) -> Message:
     message = GetMessageClass(descriptor)()
-    for field in draw(st.lists(st.sampled_from(list(descriptor.fields)), max_size=3, unique=True)):
+    fields = list(descriptor.fields)
+    for field in draw(st.lists(st.sampled_from(fields), max_size=3, unique=True)) if fields else ():
         _draw_field(draw, message, field)
     return message
 

@@ -44,6 +44,7 @@ from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
+from job_service.queue.positions import QueuePositions
 from job_service.queue.signature_cache import SignatureCache
 from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
@@ -62,6 +63,7 @@ from job_service.store.listing import ListingStore
 from job_service.store.models import ModelStore
 from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
+from job_service.store.queue_positions import QueuePositionStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.templates import TemplateStore
@@ -132,6 +134,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     changes = ChangeStore(database)
     change_feed = ChangeFeed(hub, changes)
     listing = ListingStore(database)
+    positions = QueuePositions(hub, QueuePositionStore(database), fleet)
     claim_round = ClaimRound(database, fleet, route_keys, ttl)
     dispatcher = Dispatcher(hub, claim_round, leases, fleet)
     healthy = Health(_SERVICES)
@@ -176,6 +179,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             presenter=presenter,
             feed=feed,
             watches=JobsWatches(hub, change_feed, changes, jobs, listing),
+            positions=positions,
             board=board,
             job_stats=JobStatsStore(database),
             queue_report=QueueReport(QueueStatsStore(database, ttl), fleet),
@@ -214,6 +218,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             fleet=fleet,
             pauses=pauses,
             presenter=presenter,
+            positions=positions,
             board=board,
             hub=hub,
         ),
@@ -231,6 +236,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             ("admission", Admission(hub, AdmissionStore(database, caps)).run),
             ("catch-up", feed.catch_up),
             ("changes", change_feed.run),
+            ("queue positions", positions.run),
         )
     ]
     await server.start()

@@ -154,6 +154,7 @@ class Watch:
     def __init__(self, call: Any) -> None:
         self._messages = aiter(call)
         self.job = job_pb2.GenerationJob()
+        self.position: pb.QueuePosition | None = None
 
     async def next_message(self) -> pb.WatchJobResponse:
         """The next message of any kind."""
@@ -165,6 +166,8 @@ class Watch:
         while (message := await self.next_message()).WhichOneof("event") != "job":
             pass
         self.job = message.job
+        stands = message.HasField("queue_position")
+        self.position = message.queue_position if stands else None
         return self.job
 
     async def until(self, *statuses: "job_pb2.JobStatus.ValueType") -> job_pb2.GenerationJob:

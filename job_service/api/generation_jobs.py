@@ -23,7 +23,7 @@ from job_service.api.encode import (
 from job_service.api.field_mask import NAMES_MODELS, check_mask, updated
 from job_service.api.filters import ORDERS, conditions
 from job_service.api.presenter import JobPresenter
-from job_service.api.queue_report import QueueReport
+from job_service.api.queue_report import QueueReport, queue_position
 from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.statistics import grouping, stats_message
 from job_service.api.templates import TemplateCalls
@@ -44,6 +44,7 @@ from job_service.jobs.recipe_book import RecipeBook
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, PENDING
 from job_service.jobs.validation import new_job, new_jobs, owner
+from job_service.queue.positions import QueuePositions
 from job_service.store.artifacts import ArtifactRow, ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.edits import EditStore
@@ -79,6 +80,7 @@ class GenerationJobServicer(
         presenter: JobPresenter,
         feed: JobFeed,
         watches: JobsWatches,
+        positions: QueuePositions,
         board: ProgressBoard,
         job_stats: JobStatsStore,
         queue_report: QueueReport,
@@ -98,6 +100,7 @@ class GenerationJobServicer(
         self._presenter = presenter
         self._feed = feed
         self._watches = watches
+        self._positions = positions
         self._board = board
         self._job_stats = job_stats
         self._queue_report = queue_report
@@ -284,11 +287,19 @@ class GenerationJobServicer(
         _job_id(checks, request.id)
         checks.raise_if_wrong()
         preview = None
+        revision = 0
         async for row in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
             if row is None:
                 yield pb.WatchJobResponse(keep_alive=pb.KeepAlive())
                 continue
-            yield pb.WatchJobResponse(job=await self._presenter.full(row))
+            response = pb.WatchJobResponse(job=await self._presenter.full(row))
+            if row.revision != revision:
+                revision, place = row.revision, await self._positions.follow(row)
+            else:
+                place = self._positions.last_seen(row.id)
+            if place is not None:
+                response.queue_position.CopyFrom(queue_position(place))
+            yield response
             if request.include_previews:
                 newest = self._board.preview(row.id, row.attempt)
                 if newest is not None and newest is not preview:

@@ -20,6 +20,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import TYPE_TO_WIRE
 from job_service.queue.explanation import Circumstances, explain
 from job_service.queue.fleet import Fleet
+from job_service.queue.positions import QueuePositions
 from job_service.store.attempts import attempts_of
 from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows, WorkerRow
@@ -44,6 +45,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         fleet: Fleet,
         pauses: PauseStore,
         presenter: JobPresenter,
+        positions: QueuePositions,
         board: ProgressBoard,
         hub: Hub,
     ) -> None:
@@ -54,6 +56,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         self._fleet = fleet
         self._pauses = pauses
         self._presenter = presenter
+        self._positions = positions
         self._board = board
         self._hub = hub
 
@@ -202,9 +205,10 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def _circumstances(self, row: JobRow) -> Circumstances:
         needs = await self._fleet.needs_of(row.route_key) if row.status == "pending" else None
+        place = await self._positions.now(row)
         return Circumstances(
             pending_reason=await self._presenter.pending_reason(row),
-            jobs_ahead=await self._jobs.jobs_ahead(row.id) if row.dispatchable else 0,
+            jobs_ahead=place.jobs_ahead if place else 0,
             able_workers=await self._fleet.able_workers(needs) if needs else [],
             missing=await self._fleet.missing(needs) if needs else [],
             last_beat_at=await self._last_beat(row) if row.status == "running" else None,

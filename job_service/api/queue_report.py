@@ -1,11 +1,20 @@
-"""The state of the queue, for GetQueueStats."""
+"""The state of the queue, as a whole and for one job."""
 
 import asyncio
 
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 
 from job_service.queue.fleet import Fleet
+from job_service.queue.positions import Place
 from job_service.store.queue_stats import PACE_WINDOW, PendingJobs, QueueStatsStore
+
+
+def queue_position(place: Place) -> pb.QueuePosition:
+    """Where a job stands, as its watches are told."""
+    position = pb.QueuePosition(jobs_ahead=place.jobs_ahead)
+    if place.estimated_wait is not None:
+        position.estimated_wait.FromTimedelta(place.estimated_wait)
+    return position
 
 
 class QueueReport:

@@ -25,6 +25,13 @@ class JobProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueMoved:
+    """A pending job stands elsewhere in the queue."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerConcerned:
     """Something concerns a worker process: a cancel, a drain, a successor."""
 
@@ -120,6 +127,10 @@ class Hub:
                 subscribers.discard(subscription)
                 if not subscribers:
                     del self._subscriptions[topic]
+
+    def is_awaited(self, topic: Hashable) -> bool:
+        """Whether somebody waits for just this topic."""
+        return topic in self._subscriptions
 
     def watched_jobs(self) -> list[int]:
         """Ids of the jobs that somebody waits for."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from job_service.events.hub import Hub, JobChanged, JobProgressed, Stopping
+from job_service.events.hub import Hub, JobChanged, JobProgressed, QueueMoved, Stopping
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL
 from job_service.store.jobs import JobStore
@@ -35,13 +35,15 @@ class JobFeed:
     async def watch(
         self, job_id: int, user_id: UUID | None, keep_alive: float
     ) -> AsyncIterator[JobRow | None]:
-        """The job now, then each time its row or its progress moves, until it rests.
+        """The job now, then each time its row, progress or place in the queue moves.
 
         None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
         in between may be skipped, the one the job rests in is not. Ends after a final state.
+
         Raises RefusedError: JOB_NOT_FOUND, also when the job is deleted meanwhile; SHUTTING_DOWN.
         """
-        with self._hub.subscribe(JobChanged(job_id), JobProgressed(job_id)) as subscription:
+        topics = JobChanged(job_id), JobProgressed(job_id), QueueMoved(job_id)
+        with self._hub.subscribe(*topics) as subscription:
             row = await self._read_visible(job_id, user_id)
             yield row
             while row.status not in FINAL:

@@ -103,7 +103,7 @@ def bound_inputs(
         return []
     bindings = input_bindings(checks, path, job.inputs)
     for index, binding in enumerate(bindings):
-        if (owner, binding["input_id"]) not in book.inputs:
+        if binding["input_id"] > 0 and (owner, binding["input_id"]) not in book.inputs:
             checks.wrong(
                 f"{path}[{index}].input_id", f"user {owner} has no input {binding['input_id']}"
             )

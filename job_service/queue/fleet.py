@@ -70,6 +70,14 @@ class Member:
         return self.registration.id
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The route keys whose jobs wait for the same ComfyUIs, and how many those are."""
+
+    route_keys: frozenset[int]
+    comfyuis: int
+
+
 class Fleet:
     """Recognises workers by name and instance, and knows what they offer."""
 
@@ -100,6 +108,8 @@ class Fleet:
         self._pauses: frozenset[Pause] = frozenset()
         self._offers_at = float("-inf")
         self._offers_lock = asyncio.Lock()
+        self._lines: dict[Needs, Line | None] = {}
+        self._lines_for: object = None
 
     async def recognise(self, name: str, instance_id: UUID) -> Member:
         """The process that calls; one seen for the first time takes over its name.
@@ -245,6 +255,26 @@ class Fleet:
         for member in self._members.values():
             member.refresh_wanted = True
             self._hub.publish(WorkerConcerned(member.id))
+
+    async def line_of(self, route_key: int | None) -> Line | None:
+        """What jobs with this key compete with; None: nobody takes them now."""
+        needs = await self.needs_of(route_key)
+        if needs is None or self.is_paused(needs):
+            return None
+        offers = await self._live_offers()
+        worked_out_for = (offers, len(self._route_keys.known), self._pauses)
+        if self._lines_for != worked_out_for:
+            self._lines_for, self._lines = worked_out_for, {}
+        if needs not in self._lines:
+            able = [live.offer for live in offers if live.offer.serves(needs)]
+            kinds = set(able)
+            keys = frozenset(
+                key
+                for key, others in self._route_keys.known.items()
+                if any(offer.serves(others) for offer in kinds) and not self.is_paused(others)
+            )
+            self._lines[needs] = Line(keys, len(able)) if able else None
+        return self._lines[needs]
 
     async def missing(self, needs: Needs) -> list[str]:
         """What of ``needs`` no live worker offers, in words; of the worker that lacks least.

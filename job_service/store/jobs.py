@@ -118,14 +118,6 @@ _LEASE_TOKEN: Final = statement(
     "SELECT lease_token FROM generation_jobs WHERE id = :id AND status = 'running'"
 )
 
-_AHEAD: Final = statement("""
-SELECT count(*) AS jobs FROM generation_jobs AS other, generation_jobs AS job
-WHERE job.id = :id AND other.status = 'pending' AND other.dispatchable
-    AND other.route_key = job.route_key
-    AND (-other.priority, other.virtual_start, other.id)
-        < (-job.priority, job.virtual_start, job.id)
-""")
-
 _NEXT_CHANGE: Final = statement("""
 SELECT CASE status
     WHEN 'running' THEN least(lease_expires_at, started_at + attempt_timeout)
@@ -252,11 +244,6 @@ class JobStore:
         """How long until a job becomes due, expires or is taken from its worker, if it will."""
         row = await self._database.row(_NEXT_CHANGE, {"id": job_id})
         return None if row is None or row.wait is None else max(row.wait, timedelta())
-
-    async def jobs_ahead(self, job_id: int) -> int:
-        """How many jobs that the same workers can run go before a pending job."""
-        row = await self._database.row(_AHEAD, {"id": job_id})
-        return 0 if row is None else row.jobs
 
     async def delete(self, job_id: int, user_id: UUID | None) -> None:
         """Remove a job that has ended.

@@ -69,7 +69,8 @@ async def insert(sql: Sql, jobs: list[dict[str, Any]]) -> None:
             INSERT INTO generation_jobs (
                 id, user_id, status, job_type, checkpoint_model, labels, prompt, negative_prompt,
                 backend_label, created_at, updated_at, completed_at, legacy_request_id, width,
-                height, batch_size, error, worker_id, lease_token, leased_at, lease_expires_at, backend
+                height, batch_size, error, worker_id, lease_token, leased_at, lease_expires_at,
+                backend
             ) VALUES (
                 %(id)s, %(user_id)s, %(status)s, %(job_type)s, %(checkpoint_model)s, %(labels)s,
                 %(prompt)s, %(negative_prompt)s, %(backend_label)s, %(created_at)s,

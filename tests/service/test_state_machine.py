@@ -109,7 +109,7 @@ class Job:
     seen: int = 0
 
 
-def machine(service: Running) -> type[RuleBasedStateMachine]:
+def machine(service: Running) -> type[RuleBasedStateMachine]:  # noqa: C901  # a rule each
     """Sequences of calls on one running service; each begins with an empty table."""
 
     class Calls(RuleBasedStateMachine):
@@ -235,9 +235,7 @@ def machine(service: Running) -> type[RuleBasedStateMachine]:
         @invariant()
         def everything_is_as_in_the_model(self) -> None:
             service.run(self._gone())
-            page = service.run(
-                service.client.list_jobs(page_size=1000, view=job_pb2.JOB_VIEW_FULL)
-            )
+            page = service.run(service.client.list_jobs(page_size=1000, view=job_pb2.JOB_VIEW_FULL))
             found = {job.id: job for job in page.jobs}
             there = {job.id for job in self.known.values() if job.model.status != "gone"}
             assert set(found) == there
@@ -335,7 +333,7 @@ def machine(service: Running) -> type[RuleBasedStateMachine]:
 
 
 def check(service: Running, *, examples: int, steps: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine(service),
         settings=settings(
             max_examples=examples,

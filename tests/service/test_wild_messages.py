@@ -9,6 +9,7 @@ import grpc
 import pytest
 from generation_jobs.v1 import (
     generation_job_service_pb2,
+    job_error_pb2,
     job_pb2,
     model_service_pb2,
     operator_service_pb2,
@@ -91,7 +92,7 @@ async def _five_jobs(channel: grpc.aio.Channel) -> None:
         await client.create()
     done, failed, _running = await worker.lease(3)
     await worker.complete(done, await worker.upload(done, b"picture"))
-    await worker.fail(failed, 5)
+    await worker.fail(failed, job_error_pb2.ERROR_CODE_MODEL_NOT_FOUND)
     await client.cancel(4)
 
 

@@ -7,19 +7,26 @@ from typing import Any
 
 import grpc
 import pytest
-from generation_jobs.v1 import job_error_pb2
+from generation_jobs.v1 import (
+    generation_job_service_pb2,
+    job_error_pb2,
+    model_service_pb2,
+    operator_service_pb2,
+)
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.jobs_protocol import FAILED, PENDING, RUNNING, ProtocolClient
-from tests.service.test_everything_is_served import SERVICES
 from tests.worker_protocol import ProtocolWorker
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-the-old-api.md"
 USER = "6f1c52b4-8a39-4a0e-9f43-0c1d1c1b7a10"
 RPCS: dict[str, MethodDescriptor] = {
-    rpc.name: rpc for service in SERVICES for rpc in service.methods
+    rpc.name: rpc
+    for file in (generation_job_service_pb2, model_service_pb2, operator_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for rpc in service.methods
 }
 #: The routes and other ways in that clients had, as the page names them.
 ROUTES = """

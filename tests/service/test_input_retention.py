@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import grpc
 import psycopg
 import pytest
+from generation_jobs.v1 import job_pb2
 from sqlalchemy import make_url
 
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
@@ -18,11 +19,12 @@ from job_service.store.artifacts import ArtifactTable
 from job_service.store.database import Database
 from job_service.store.inputs import InputTable
 from job_service.store.node_signatures import NodeSignatureTable
-from tests.inputs_protocol import InputClient, bind, picture
-from tests.jobs_protocol import ProtocolClient
+from tests.inputs_protocol import InputClient, bind, picture, read_input
+from tests.jobs_protocol import ProtocolClient, refused
 from tests.service.test_delete_job import deletions
 from tests.service_fixture import Sql, StoredFiles
 from tests.statements_sent import statements_sent
+from tests.worker_protocol import ProtocolWorker
 
 RETENTION = timedelta(hours=24)
 
@@ -96,6 +98,49 @@ async def test_an_input_is_kept_for_its_time_without_any_job(
     await sweeper.sweep()
     assert await _left(sql) == []
     assert stored_files() == []
+
+
+async def test_an_input_lives_as_long_as_the_job_that_was_created_with_it(
+    client: ProtocolClient,
+    channel: grpc.aio.Channel,
+    inputs: InputClient,
+    sql: Sql,
+    sweeper: Sweeper,
+) -> None:
+    worker = ProtocolWorker(channel)
+    worker.catalogues[0].node_classes.extend(["LoadImage", "SaveImage"])
+    await worker.report_catalogue()
+    graph = (
+        '{"1": {"class_type": "LoadImage", "inputs": {"image": "input://image"}},'
+        ' "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}}}'
+    )
+    stored = await inputs.upload(picture())
+    await _unused_for(sql, 23.9)
+
+    async def create(input_id: int) -> job_pb2.GenerationJob:
+        return await client.create(
+            checkpoint_model="",
+            workflow_json=graph,
+            inputs=[job_pb2.InputBinding(name="image", input_id=input_id)],
+        )
+
+    job = await create(stored.id)
+    (used,) = await _column(sql, "SELECT last_used_at > now() - interval '1 hour' FROM job_inputs")
+    assert used
+    lease = await worker.lease_one()
+    assert [(one.name, one.input) for one in lease.inputs] == [("image", stored)]
+    assert b"".join((await read_input(worker, lease, stored.id))[1]) == picture()
+    await worker.complete(lease, await worker.upload(lease, b"picture"))
+    await _unused_for(sql, 1000)
+    await sweeper.sweep()
+    assert await _left(sql) == [stored.id]
+
+    await client.delete(job.id)
+    await _unused_for(sql, 1000)
+    await sweeper.sweep()
+    assert await _left(sql) == []
+    error = await refused(create(stored.id))
+    assert "job.inputs[0].input_id" in error.fields
 
 
 async def test_an_input_stays_as_long_as_a_job_refers_to_it(

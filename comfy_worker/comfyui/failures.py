@@ -21,6 +21,8 @@ _MODEL_INPUTS: Final = re.compile(
     r"(?:ckpt|lora|vae|unet|clip|control_net|style_model|gligen|model|hypernetwork"
     r"|photomaker_model|audio_encoder)_name\d*$"
 )
+_OUTPUTS_REFUSED: Final = "prompt_outputs_failed_validation"
+_NODE_ID: Final = re.compile(r"Node ID '#([^']{1,255})'")
 _UNKNOWN_NODE: Final = re.compile(r"node \S+ does not exist|[Mm]issing node type")
 _OUT_OF_MEMORY_TYPES: Final = frozenset(
     {"torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "OutOfMemoryError", "MemoryError"}
@@ -65,9 +67,15 @@ def failure_of_rejection(rejection: PromptRejectedError) -> Failure:
     unknown_node = rejection.kind == "missing_node_type" or (
         rejection.kind == "invalid_prompt" and _UNKNOWN_NODE.search(rejection.message)
     )
+    message = rejection.message
+    if rejection.kind == _OUTPUTS_REFUSED:
+        # No node is named: recording 05 has this only for a cycle.
+        message = f"{message}: nodes depend on each other in a circle"
+    named = _NODE_ID.search(rejection.message)
     return Failure(
         code=FailureCode.NODE_NOT_FOUND if unknown_node else FailureCode.INVALID_WORKFLOW,
-        message=public_message(rejection.message),
+        message=public_message(message),
+        node_id=named[1] if named else "",
         technical_details=_details(f"{rejection.kind}: {rejection.message}"),
     )
 

@@ -248,10 +248,8 @@ class PromptRun:
                 choices[node_class, input_name] = await self._client.choices(node_class, input_name)
             except ComfyError as error:
                 log.warning("no choices to suggest", node_class=node_class, reason=str(error))
-        return await asyncio.to_thread(
-            lambda: tuple(
-                with_suggestions(error, lambda *place: choices.get(place, ())) for error in refused
-            )
+        return tuple(
+            with_suggestions(error, lambda *place: choices.get(place, ())) for error in refused
         )
 
     async def _withdraw(self) -> Cancellation:

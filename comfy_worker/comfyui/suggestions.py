@@ -1,20 +1,18 @@
 """What a value that ComfyUI refused was probably meant to be. Pure."""
 
-import difflib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
+
+from rapidfuzz import fuzz, process, utils
 
 from comfy_worker.comfyui.errors import InputError
 
 _MOST_SUGGESTIONS: Final = 3
-_LEAST_ALIKE: Final = 0.6
-_LONGEST_COMPARED: Final = 200
-_MOST_COMPARED: Final = 5000
-_MODEL_EXTENSION: Final = re.compile(r"\.(?:safetensors|sft|ckpt|pt2?|pth|bin|gguf|onnx)$")
+_LEAST_ALIKE: Final = 60
+"""Of 100."""
 
-Choices = Callable[[str, str], Sequence[str]]
+Choices: TypeAlias = Callable[[str, str], Sequence[str]]
 """From a node class and the name of an input to the values it takes, none when unknown."""
 
 
@@ -38,16 +36,20 @@ def with_suggestions(error: InputError, choices: Choices) -> InputError:
 
 
 def _alike(value: str, choices: Sequence[str]) -> tuple[str, ...]:
-    """Return the choices most like ``value``; case, folders and extensions count for nothing."""
-    by_name: dict[str, str] = {}
-    for choice in choices[:_MOST_COMPARED]:
-        by_name.setdefault(_essence(choice), choice)
-    found = difflib.get_close_matches(
-        _essence(value), list(by_name), n=_MOST_SUGGESTIONS, cutoff=_LEAST_ALIKE
+    """Return the choices most like ``value``, most alike first."""
+    found = process.extract(
+        _folded(value),
+        [_folded(choice) for choice in choices],
+        scorer=fuzz.ratio,
+        processor=None,
+        limit=_MOST_SUGGESTIONS,
+        score_cutoff=_LEAST_ALIKE,
     )
-    return tuple(by_name[name] for name in found)
+    return tuple(choices[index] for _, _, index in found)
 
 
-def _essence(name: str) -> str:
-    file = name.casefold().replace("\\", "/").rpartition("/")[2]
-    return _MODEL_EXTENSION.sub("", file)[:_LONGEST_COMPARED]
+def _folded(name: str) -> str:
+    """What two names are compared by: neither folders, the file's type, case nor punctuation."""
+    file = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, kind = file.rpartition(".")
+    return utils.default_process(stem if dot and kind.isalpha() else file)

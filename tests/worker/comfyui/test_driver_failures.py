@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_worker.comfyui import Failure, FailureCode
+from comfy_worker.comfyui.errors import InputError
 from comfy_worker.comfyui.failures import (
     failure_of_entry,
     failure_of_inputs,
@@ -15,6 +16,7 @@ from comfy_worker.comfyui.failures import (
 )
 from comfy_worker.comfyui.prompt_state import Ending, HistoryEntry, history_entry_of
 from comfy_worker.comfyui.rejection import input_errors_of, rejection_of
+from comfy_worker.comfyui.suggestions import with_suggestions
 from tests.worker.comfyui import recorded
 
 VALIDATION = {
@@ -60,6 +62,84 @@ def test_a_missing_checkpoint_is_named() -> None:
     )
     assert (failure.node_id, failure.node_class) == ("1", "CheckpointLoaderSimple")
     assert [error.kind for error in failure.inputs] == ["value_not_in_list"]
+
+
+def test_a_cycle_is_called_one_though_comfyui_says_nothing() -> None:
+    assert "circle" in refused("cycle").message
+
+
+def test_an_unknown_class_is_named_with_its_node() -> None:
+    failure = refused("unknown class")
+    assert failure.node_id == "1"
+    assert "NoSuch" in failure.message
+
+
+@pytest.mark.parametrize("note", ["no inputs key", "dangling link"])
+def test_the_traceback_of_a_failed_check_is_for_operators_alone(note: str) -> None:
+    failure = refused(note)
+    assert "execution.py" in failure.technical_details
+    assert "execution.py" not in failure.message
+    assert all("execution.py" not in f"{error}" for error in failure.inputs)
+
+
+def refused_choice(value: str, choices: list[str] | None) -> InputError:
+    """A value that is not in the list, which ComfyUI repeats up to 20 entries (recording 05)."""
+    config = None if choices is None else [choices, {}]
+    (error,) = input_errors_of(
+        {
+            "1": {
+                "class_type": "CheckpointLoaderSimple",
+                "errors": [
+                    {
+                        "type": "value_not_in_list",
+                        "message": "Value not in list",
+                        "details": "…",
+                        "extra_info": {
+                            "input_name": "ckpt_name",
+                            "received_value": value,
+                            "input_config": config,
+                        },
+                    }
+                ],
+            }
+        }
+    )
+    return error
+
+
+@pytest.mark.parametrize(
+    ("value", "choices", "suggested"),
+    [
+        ("sdxl.safetensors", ["sdxl.ckpt", "sd15.ckpt"], "sdxl.ckpt"),
+        ("SDXL_base", ["models/sdxl_base.safetensors", "x.pt"], "models/sdxl_base.safetensors"),
+        ("eulr", ["euler", "heun", "ddim"], "euler"),
+        ("dpmpp 2m", ["euler", "dpmpp_2m"], "dpmpp_2m"),
+    ],
+)
+def test_a_wrong_value_comes_with_the_one_it_was_meant_to_be(
+    value: str, choices: list[str], suggested: str
+) -> None:
+    error = with_suggestions(refused_choice(value, choices), lambda *_: ())
+    assert error.suggestions[0] == suggested
+    assert f"did you mean {suggested!r}" in error.message
+
+
+def test_nothing_is_suggested_that_is_not_alike() -> None:
+    error = with_suggestions(refused_choice("zebra", ["euler", "heun"]), lambda *_: ())
+    assert error.suggestions == ()
+    assert "did you mean" not in error.message
+
+
+def test_the_list_comes_from_elsewhere_where_it_is_too_long_to_be_repeated() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def choices(node_class: str, input_name: str) -> list[str]:
+        asked.append((node_class, input_name))
+        return [f"model-{number}.safetensors" for number in range(5000)]
+
+    error = with_suggestions(refused_choice("model_77", None), choices)
+    assert asked == [("CheckpointLoaderSimple", "ckpt_name")]
+    assert error.suggestions[0] == "model-77.safetensors"
 
 
 def test_a_value_out_of_range_says_which() -> None:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_worker.comfyui import OutputFile
-from comfy_worker.comfyui.outputs import output_files
+from comfy_worker.comfyui import OutputFile, OutputText
+from comfy_worker.comfyui.outputs import output_files, output_texts
 from tests.worker.comfyui import recorded
 
 ITEMS = st.recursive(
@@ -25,6 +25,8 @@ def image(filename: str, folder: str = "output", subfolder: str = "") -> dict[st
 def test_any_outputs_give_files(outputs: object) -> None:
     for file in output_files(outputs):
         assert file.filename
+    for text in output_texts(outputs):
+        assert text.text
 
 
 def test_any_node_and_any_key_in_order() -> None:
@@ -64,3 +66,28 @@ def test_recorded_outputs() -> None:
         "probe02_00003_.png",
         "probe02_00004_.png",
     ]
+
+
+def test_texts_are_found_in_order_and_settings_are_none() -> None:
+    outputs = {
+        "9": {"text": ["one", "", "two"], "format": ["video/mp4"], "images": [image("a.png")]},
+        "3:1/x": {"string": "three", "generated_text": ["four"], "context": ["no"]},
+    }
+    assert output_texts(outputs) == (
+        OutputText("9", "9_text_00001.txt", "one"),
+        OutputText("9", "9_text_00002.txt", "two"),
+        OutputText("3:1/x", "3_1_x_text_00003.txt", "three"),
+        OutputText("3:1/x", "3_1_x_text_00004.txt", "four"),
+    )
+
+
+def test_recorded_texts() -> None:
+    outputs = [
+        entry["outputs"]
+        for name in recorded.all_names()
+        for _, body in recorded.answers(name, "/history/")
+        if isinstance(body, dict)
+        for entry in body.values()
+    ]
+    texts = [text for each in outputs for text in output_texts(each)]
+    assert {text.text for text in texts} == {"hello"}

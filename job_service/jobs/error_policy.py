@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from generation_jobs.v1 import job_error_pb2 as pb
 
+from job_service.jobs.public_text import public
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorPolicy:
@@ -185,13 +187,21 @@ def policy(code: "pb.ErrorCode.ValueType") -> ErrorPolicy:
 
 
 def complete(error: pb.JobError) -> pb.JobError:
-    """The error with a known code and everything that follows from it filled in."""
+    """The error with a known code and everything that follows from it filled in.
+
+    What the user reads has no traceback and no path, whoever wrote it; what an operator needs is
+    in ``technical_details``.
+    """
     known = error.code if error.code in POLICIES else pb.ERROR_CODE_INTERNAL
     rule = policy(known)
     completed = pb.JobError()
     completed.CopyFrom(error)
     completed.code = known
-    completed.message = error.message or rule.message
+    completed.message = public(error.message) or rule.message
+    if completed.message != error.message and not error.technical_details:
+        completed.technical_details = error.message
+    for wrong in completed.node_input_errors:
+        wrong.message = public(wrong.message)
     completed.category = rule.category
     completed.severity = rule.severity
     completed.retryable = rule.retry

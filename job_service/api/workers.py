@@ -318,7 +318,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         _worker()
         checks = FieldChecks()
         name, instance_id = worker_identity(checks, request.worker)
-        reported = catalogues(checks, request)
+        # Some tens of milliseconds for the nodes of a large ComfyUI: not on the event loop.
+        reported = await asyncio.to_thread(catalogues, checks, request)
         checks.raise_if_wrong()
         member = await self._fleet.recognise(name, instance_id)
         self._fleet.refuse_superseded(member)

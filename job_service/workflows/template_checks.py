@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Final
 
 from job_service.workflows import exact_json
@@ -47,13 +48,14 @@ def template_problems(
     if len(template.parameters) > MAX_PARAMETERS:
         problems.add("parameters", f"must have at most {MAX_PARAMETERS} entries")
         return list(problems)
+    before = len(problems)
     problems.extend(_names_twice(template.parameters))
     taken: dict[tuple[str, str], str] = {}
     for index, parameter in enumerate(template.parameters):
         at = path_of("parameters", index)
         problems.extend(each.under(at) for each in _parameter_problems(parameter))
         problems.extend(each.under(at) for each in _target_problems(template, parameter, taken))
-    if not problems:
+    if len(problems) == before:
         problems.extend(
             each.under("workflow_json") for each in _graph_problems(template, rules, signatures)
         )
@@ -73,10 +75,12 @@ def _names_twice(parameters: tuple[Parameter, ...]) -> Iterator[Problem]:
 def _parameter_problems(parameter: Parameter) -> Iterator[Problem]:
     yield from _naming_problems(parameter)
     low, high = parameter.minimum, parameter.maximum
-    if (low is not None and low != low) or (high is not None and high != high):  # noqa: PLR0124 (NaN)
-        yield Problem("minimum", "minimum and maximum must be numbers")
-    elif low is not None and high is not None and low > high:
+    if not all(bound is None or isfinite(bound) for bound in (low, high)):
+        yield Problem("minimum", "minimum and maximum must be finite numbers")
+        return
+    if low is not None and high is not None and low > high:
         yield Problem("minimum", f"must be at most the maximum, {high:g}, is {low:g}")
+        return
     if len(parameter.choices_json) > MAX_CHOICES:
         yield Problem("choices_json", f"must have at most {MAX_CHOICES} entries")
         return

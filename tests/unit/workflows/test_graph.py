@@ -59,10 +59,8 @@ def test_any_document_comes_back_equal(value: Any) -> None:
 @quiet
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        parse(text)
-    except InvalidWorkflowError as error:
-        assert error.problems
+    with contextlib.suppress(InvalidWorkflowError):
+        assert parse(text).nodes
 
 
 @pytest.mark.parametrize(

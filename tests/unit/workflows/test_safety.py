@@ -11,10 +11,18 @@ from tests.unit.workflows.object_info import INFO, SIGNATURES, object_info, sign
 from tests.unit.workflows.object_info import text_to_image as whole
 
 
-def problems(class_type: str, rules: SafetyRules | None = None, **inputs: Any) -> list[str]:
+def problems(class_type: str, rules: SafetyRules = SafetyRules(), **inputs: Any) -> list[str]:  # noqa: B008
+    return found_in(class_type, inputs, rules)
+
+
+def found_in(
+    class_type: str,
+    inputs: dict[str, Any],
+    rules: SafetyRules = SafetyRules(),  # noqa: B008
+) -> list[str]:
     nodes = {"1": {"class_type": class_type, "inputs": inputs}}
     graph = graph_of(json.loads(json.dumps(nodes)))
-    return [str(each) for each in safety_problems(graph, rules or SafetyRules(), SIGNATURES)]
+    return [str(each) for each in safety_problems(graph, rules, SIGNATURES)]
 
 
 def test_an_ordinary_graph_passes() -> None:
@@ -110,15 +118,15 @@ ADDRESSES = [
     ],
 )
 def test_paths_stay_in_comfyuis_folders(class_type: str, name: str, value: str) -> None:
-    (found,) = problems(class_type, **{name: value})
+    (found,) = found_in(class_type, {name: value})
     assert found.startswith(f'nodes["1"].inputs.{name}: ')
-    assert problems(class_type, **{name: {"__value__": [{"deep": value}]}})
+    assert found_in(class_type, {name: {"__value__": [{"deep": value}]}})
 
 
 @pytest.mark.parametrize("value", ADDRESSES)
 @pytest.mark.parametrize("name", ["url", "image_url", "webhook", "base_uri", "endpoint"])
 def test_addresses_are_refused(name: str, value: str) -> None:
-    assert "must not be an address (URL)" in problems("X", **{name: value})[0]
+    assert "must not be an address (URL)" in found_in("X", {name: value})[0]
 
 
 @pytest.mark.parametrize("value", PATHS + ADDRESSES)
@@ -140,7 +148,7 @@ def test_prompts_may_hold_anything(value: str) -> None:
     ],
 )
 def test_names_with_folders_stay_legal(class_type: str, inputs: dict[str, Any]) -> None:
-    assert problems(class_type, **inputs) == []
+    assert found_in(class_type, inputs) == []
 
 
 def test_a_prefix_is_bounded() -> None:

@@ -29,17 +29,6 @@ from tests.unit.workflows.object_info import INFO, MODELS, SIGNATURES
 from tests.unit.workflows.object_info import text_to_image as whole
 
 RULES = SafetyRules()
-DEFAULTS = {
-    "width": 832,
-    "height": 1216,
-    "batch_size": 1,
-    "seed": 7,
-    "steps": 28,
-    "cfg": 5.5,
-    "sampler_name": "euler",
-    "scheduler": "normal",
-    "denoise": 1.0,
-}
 STRENGTH = Parameter(
     "strength",
     ParameterType.NUMBER,
@@ -66,7 +55,6 @@ def prepare(
         chosen,
         arguments=arguments or {},
         fields={"prompt": "a heron", **fields},
-        field_defaults=DEFAULTS,
         inputs=inputs,
         loras=loras,
         draw_seed=lambda: 4711,
@@ -157,10 +145,11 @@ def test_wrong_arguments_are_named(
     assert part in found[path]
 
 
-def test_fields_go_before_defaults_of_the_template_and_those_before_the_jobs() -> None:
+def test_fields_go_before_defaults_and_those_before_what_stands_in_the_graph() -> None:
     flux = builtin_templates()["flux"]
     values = prepare(flux).values
-    assert (values["steps"], values["width"], values["denoise"], values["seed"]) == (20, 1024, 1, 7)
+    assert (values["steps"], values["width"], values["denoise"]) == (20, 1024, 1.0)
+    assert values["seed"] == 4711
     assert prepare(flux, steps=4).values["steps"] == 4
 
 

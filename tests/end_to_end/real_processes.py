@@ -50,6 +50,18 @@ class RealProcess:
                 stderr=log,
             )
 
+    def memory(self) -> int:
+        """Bytes of its resident memory now."""
+        assert self._process is not None
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def peak_memory(self) -> int:
+        """Most bytes of resident memory it has ever had (Linux)."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
     async def kill(self) -> None:
         """End it as a power cut would: no handler runs."""
         await self.end(signal.SIGKILL)

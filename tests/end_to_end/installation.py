@@ -56,11 +56,10 @@ async def submit(client: JobServiceClient, *, steps: int = 10, **fields: Any) ->
     """Create a small job; its id."""
     job = job_pb2.GenerationJob(
         prompt="a lighthouse in a storm",
-        checkpoint_model=CHECKPOINT,
         width=64,
         height=64,
         sampler=job_pb2.Sampler(steps=steps, seed=1),
-        **fields,
+        **{"checkpoint_model": CHECKPOINT, **fields},
     )
     return (await client.create_job(job)).id
 

@@ -1,6 +1,7 @@
 """A backend in Node, with the public gRPC packages, on a whole installation."""
 
 import asyncio
+import fcntl
 import os
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
@@ -25,17 +26,20 @@ NODE = Path(executable.ROOT_DIR) / "bin" / "node"
 @pytest.fixture(scope="module")
 def packages() -> None:
     """The client's packages, as locked."""
-    installed = CLIENT / "node_modules" / ".package-lock.json"
-    locked = CLIENT / "package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
-        return
     cache = ROOT / ".cache" / "npm"
-    code = executable.npm(
-        ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
-        cwd=CLIENT,
-        env=os.environ | {"npm_config_cache": str(cache)},
-    )
-    assert code == 0
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache.parent / "npm.lock").open("w") as one_at_a_time:  # of all test processes
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        installed = CLIENT / "node_modules" / ".package-lock.json"
+        locked = CLIENT / "package-lock.json"
+        if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
+            return
+        code = executable.npm(
+            ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
+            cwd=CLIENT,
+            env=os.environ | {"npm_config_cache": str(cache)},
+        )
+        assert code == 0
 
 
 @asynccontextmanager

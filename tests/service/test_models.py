@@ -61,6 +61,27 @@ async def test_models_are_found_by_type_part_of_the_name_and_worker(
     assert await names(search="%") == []
 
 
+async def test_every_kind_that_a_job_can_name_is_listed(
+    models: Any, worker: ProtocolWorker
+) -> None:
+    (catalogue,) = worker.catalogues
+    catalogue.vaes.append("vae.safetensors")
+    catalogue.samplers.extend(["euler", "heun"])
+    catalogue.schedulers.append("normal")
+    await worker.report_catalogue()
+    await worker.lease(wait=0)
+
+    assert [(one.type, one.name) for one in await listed(models, active=True)] == [
+        (pb.MODEL_TYPE_CHECKPOINT, CHECKPOINT),
+        (pb.MODEL_TYPE_SAMPLER, "euler"),
+        (pb.MODEL_TYPE_SAMPLER, "heun"),
+        (pb.MODEL_TYPE_SCHEDULER, "normal"),
+        (pb.MODEL_TYPE_VAE, "vae.safetensors"),
+    ]
+    (scheduler,) = await listed(models, type=pb.MODEL_TYPE_SCHEDULER)
+    assert (scheduler.name, list(scheduler.workers)) == ("normal", ["box-1"])
+
+
 async def test_a_model_that_nobody_offers_any_more_is_kept_as_inactive(
     models: Any, worker: ProtocolWorker, sql: Sql
 ) -> None:

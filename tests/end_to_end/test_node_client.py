@@ -85,7 +85,7 @@ async def test_a_watch_in_node_survives_the_service_being_killed(
     here = Installation(stack, tmp_path, JOB_SERVICE_DATABASE_URL=database_url)
     client = await here.start()
     job_id = await submit(client, scheduled_at=in_an_hour())
-    async with asyncio.timeout(60), node(here.address, "follow.mjs", str(job_id)) as process:
+    async with asyncio.timeout(90), node(here.address, "follow.mjs", str(job_id)) as process:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"JOB_STATUS_PENDING\n"
         await here.service.kill()

@@ -6,6 +6,7 @@ message over its limit without a word on which limit.
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
@@ -72,8 +73,11 @@ def _wrapped(handler: Handler, method: str, principal: Principal) -> Handler:
             return await behaviour(decode(request), context)
 
     async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with _Served(method, principal, context):
-            async for response in behaviour(decode(request), context):
+        async with (
+            _Served(method, principal, context),
+            aclosing(behaviour(decode(request), context)) as responses,
+        ):
+            async for response in responses:
                 yield response
 
     if handler.response_streaming:

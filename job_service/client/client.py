@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from generation_jobs.v1.generation_job_service_pb2 import (
     CancelJobRequest,
     CreateJobRequest,
     DeleteJobRequest,
+    GetArtifactUrlRequest,
     GetJobRequest,
     GetQueueStatsRequest,
     GetQueueStatsResponse,
@@ -23,6 +25,7 @@ from generation_jobs.v1.generation_job_service_pb2 import (
     ReadArtifactResponse,
     RetryJobRequest,
     WatchJobResponse,
+    WatchJobsResponse,
 )
 from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceStub
 from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobView
@@ -32,6 +35,7 @@ from job_service.client.channel import open_channel
 from job_service.client.errors import JobServiceError
 from job_service.client.input_file import InputFile
 from job_service.client.job_watch import JobWatch
+from job_service.client.jobs_watch import JobsWatch
 from job_service.client.operators import OperatorClient
 from job_service.client.response_stream import ResponseStream
 from job_service.client.retrying import until_available
@@ -209,6 +213,47 @@ class JobServiceClient:
                     yield message
         finally:
             watch.close()
+
+    async def watch_jobs(
+        self,
+        matching: JobFilter | None = None,
+        *,
+        resume_token: str = "",
+        changes_only: bool = False,
+        reconnect_for: float = 300.0,
+        on_interruption: Callable[[JobServiceError], None] | None = None,
+    ) -> AsyncGenerator[WatchJobsResponse, None]:
+        """Yield the matching jobs, then each change, for ever; keep-alives included.
+
+        The first message with a token ends the opening; the last token seen is what a later
+        watch goes on from, in another process too. A broken stream is opened again as in
+        ``watch``, and nothing is missed but states in between. RESUME_TOKEN_EXPIRED: begin
+        anew without a token, and with an empty list of jobs.
+        """
+        watch = JobsWatch(self.stub, matching, resume_token=resume_token, changes_only=changes_only)
+        patience = self._retry_for
+        try:
+            while True:
+                message = await until_available(watch.next, patience, on_interruption)
+                patience = reconnect_for
+                yield message
+        finally:
+            watch.close()
+
+    async def artifact_url(
+        self,
+        artifact_id: int,
+        *,
+        thumbnail_size: int = 0,
+        lifetime: timedelta = timedelta(minutes=15),
+    ) -> str:
+        """A URL that gives an artifact's bytes (or its thumbnail's) to anybody for a while.
+
+        NO_ARTIFACT_URLS: the service's store has none; ``download`` always works.
+        """
+        request = GetArtifactUrlRequest(artifact_id=artifact_id, thumbnail_size=thumbnail_size)
+        request.lifetime.FromTimedelta(lifetime)
+        return (await self._repeatable(self.stub.GetArtifactUrl, request, READ_DEADLINE)).url
 
     async def download(
         self,

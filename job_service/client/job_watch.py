@@ -7,13 +7,10 @@ from generation_jobs.v1.generation_job_service_pb2 import WatchJobRequest, Watch
 from generation_jobs.v1.job_pb2 import JobStatus
 
 from job_service.client.errors import JobServiceError
-from job_service.client.response_stream import ResponseStream
+from job_service.client.response_stream import SILENCE, ResponseStream
 
 if TYPE_CHECKING:
     from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceAsyncStub
-
-# Three keep-alives missed: the service sends one every 15 seconds (WatchJob).
-_SILENCE = 45.0
 
 _FINAL = frozenset(
     {
@@ -45,7 +42,7 @@ class JobWatch:
     async def next(self) -> WatchJobResponse:
         """Answer the next message, opening the stream if there is none."""
         if self._stream is None:
-            self._stream = ResponseStream(self._stub.WatchJob(self._request), _SILENCE)
+            self._stream = ResponseStream(self._stub.WatchJob(self._request), SILENCE)
         try:
             message = await self._stream.next()
         except JobServiceError:

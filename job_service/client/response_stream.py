@@ -8,6 +8,9 @@ import grpc
 
 from job_service.client.errors import JobServiceError
 
+# Three keep-alives missed, in seconds: the service sends one every 15 (WatchJob, WatchJobs).
+SILENCE = 45.0
+
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 

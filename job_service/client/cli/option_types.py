@@ -53,12 +53,13 @@ read_int64 = reading(partial(parse_int, bits=64))
 read_text = reading(valid_text)
 read_status = reading(_status)
 read_job_type = reading(_job_type)
+read_job_id = reading(_id)
 STATUS_CHOICES = "|".join(words(JobStatus))
 JOB_TYPE_CHOICES = "|".join(words(JobType))
 
 JobId = Annotated[
     int,
-    typer.Argument(parser=reading(_id), metavar="ID", help="Id of the job.", show_default=False),
+    typer.Argument(parser=read_job_id, metavar="ID", help="Id of the job.", show_default=False),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print protobuf JSON with the contract's field names.")

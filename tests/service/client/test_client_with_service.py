@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from generation_jobs.v1.artifact_pb2 import ArtifactRole
-from generation_jobs.v1.generation_job_service_pb2 import WatchJobResponse
+from generation_jobs.v1.generation_job_service_pb2 import WatchJobResponse, WatchJobsResponse
 from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobStatus
 
 from job_service import server
@@ -127,6 +127,41 @@ async def test_a_watch_and_a_create_outlive_a_restart(service_settings: Settings
             await client.cancel_job(created.id)
             assert await following == JobStatus.JOB_STATUS_CANCELLED
             assert [job.id async for job in client.list_jobs()] == [second.id, created.id]
+
+
+async def test_a_watch_of_many_jobs_outlives_a_restart(service_settings: Settings) -> None:
+    broken = asyncio.Event()
+    async with asyncio.timeout(60), AsyncExitStack() as connections:
+        async with server.running(service_settings) as address:
+            client = JobServiceClient(address, retry_for=30.0)
+            await connections.enter_async_context(client)
+            created = await client.create_job(a_job())
+            updates = client.watch_jobs(on_interruption=lambda _: broken.set())
+            assert (await anext(updates)).job.id == created.id
+            assert (await anext(updates)).resume_token
+            following = asyncio.create_task(_removed_by(updates))
+        await broken.wait()
+        again = service_settings.model_copy(update={"listen": address})
+        async with server.running(again):
+            await client.cancel_job(created.id)
+            await client.delete_job(created.id)
+            assert await following == created.id
+
+
+async def test_a_directory_has_no_urls(jobs: JobServiceClient, worker: HandWorker) -> None:
+    created = await jobs.create_job(a_job())
+    await worker.making(PICTURE)
+    output = (await jobs.get_job(created.id)).artifacts[0]
+    with pytest.raises(JobServiceError) as caught:
+        await jobs.artifact_url(output.id)
+    assert caught.value.reason == "NO_ARTIFACT_URLS"
+
+
+async def _removed_by(updates: "AsyncGenerator[WatchJobsResponse, None]") -> int:
+    async for update in updates:
+        if update.removed_job_id:
+            return update.removed_job_id
+    raise AssertionError("the watch ended")
 
 
 async def _rest_of(updates: "AsyncGenerator[WatchJobResponse, None]") -> JobStatus.ValueType:

@@ -77,6 +77,9 @@ class GenuineInstallation:
 def install(cache_directory: Path = DEFAULT_CACHE_DIRECTORY) -> GenuineInstallation:
     """Makes whatever is missing in ``cache_directory`` (about 2 GB with CPU torch) and returns it.
 
+    pip takes the torch that its own settings find: PyPI has for Linux the one with CUDA, several
+    GB; where a folder of wheels or another index has the one for the CPU, that comes first.
+
     Takes minutes the first time and milliseconds afterwards. Concurrent calls wait for each other.
     Raises InstallationError when pip or the making of the models fails.
     """
@@ -166,7 +169,7 @@ class _Installer:
         What has been downloaded whole stays in pip's cache.
         """
         python = str(self._installation.python)
-        command = (python, "-m", "pip", "install", "--no-input", "--timeout", "60", *arguments)
+        command = (python, "-m", "pip", "install", "--no-input", *arguments)
         for pause in _PAUSES_BEFORE_RETRY:
             try:
                 self._execute(*command)

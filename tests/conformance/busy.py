@@ -131,7 +131,9 @@ async def by_pair(client: JobServiceClient, graphs: Sequence[Graph]) -> float:
     """Seconds from the first CreateJob until the last job is seen COMPLETED, pictures stored."""
     begun = time.perf_counter()
     jobs = [
-        await client.create_job(job_pb2.GenerationJob(workflow_json=json.dumps(graph)))
+        await client.create_job(
+            job_pb2.GenerationJob(prompt="one colour", workflow_json=json.dumps(graph))
+        )
         for graph in graphs
     ]
     for job in jobs:

@@ -32,7 +32,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of this project's services."""
+    """Wraps every method of this project's services, each once: a call costs a look-up."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
@@ -44,14 +47,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
             return handler  # type: ignore[return-value]  # grpc takes None for "no such method"
-        return _wrapped(handler, method, self._principal(handler_call_details))
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            wrapped = self._wrapped[method] = _wrapped(handler, method)
+        return wrapped
 
-    def _principal(self, _details: grpc.HandlerCallDetails) -> Principal:
-        """Who calls. There is only the local principal until tokens are configured."""
-        return LOCAL
+
+def _principal(_context: Context) -> Principal:
+    """Who calls. There is only the local principal until tokens are configured."""
+    return LOCAL
 
 
-def _wrapped(handler: Handler, method: str, principal: Principal) -> Handler:
+def _wrapped(handler: Handler, method: str) -> Handler:
     parse = handler.request_deserializer
     assert parse is not None
     # grpc's handler types describe threads; these behaviours are the asynchronous servicers'.
@@ -69,12 +76,12 @@ def _wrapped(handler: Handler, method: str, principal: Principal) -> Handler:
         return _decode(parse, request)
 
     async def unary(request: Any, context: Context) -> Any:
-        async with _Served(method, principal, context):
+        async with _Served(method, context):
             return await behaviour(decode(request), context)
 
     async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
         async with (
-            _Served(method, principal, context),
+            _Served(method, context),
             aclosing(behaviour(decode(request), context)) as responses,
         ):
             async for response in responses:
@@ -95,9 +102,9 @@ def _wrapped(handler: Handler, method: str, principal: Principal) -> Handler:
 class _Served:
     """One call: its principal inside the block; an error that leaves it becomes a status."""
 
-    def __init__(self, method: str, principal: Principal, context: Context) -> None:
+    def __init__(self, method: str, context: Context) -> None:
         self._method = method
-        self._calling = calling(principal)
+        self._calling = calling(_principal(context))
         self._context = context
         self._began = time.monotonic()
 

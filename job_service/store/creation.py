@@ -16,9 +16,8 @@ from job_service.store.joined import Joined
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS, JOB_COLUMNS_SQL, JobRow
 
-_TAGGING_FRESH: Final = tagging(
-    "SELECT id, user_id, priority FROM fresh WHERE not_before IS NULL AND NOT capped"
-)
+# One column for the condition: for several the planner expects a single row and joins by loops.
+_TAGGING_FRESH: Final = tagging("SELECT id, user_id, priority FROM fresh WHERE dispatchable")
 
 # What of a new row its creator does not know. The documents come back as the table keeps them:
 # answers to CreateJob and GetJob have their keys in the same order.
@@ -42,7 +41,8 @@ _DECIDED_SQL: Final = ", ".join(f"job.{name}" for name in _DECIDED)
 _CREATE: Final = statement(f"""
 WITH new AS MATERIALIZED (
     SELECT r.*, CASE WHEN r.scheduled_at > now() THEN r.scheduled_at END AS not_before,
-        coalesce(share.max_running, CAST(:max_running AS integer)) IS NOT NULL AS capped,
+        coalesce(r.scheduled_at <= now(), true)
+            AND coalesce(share.max_running, CAST(:max_running AS integer)) IS NULL AS dispatchable,
         coalesce(share.max_pending, CAST(:max_pending AS integer)) AS max_pending
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
@@ -89,7 +89,7 @@ WITH new AS MATERIALIZED (
         height, batch_size, seed, params, workflow, template_name, template_version,
         template_arguments, inputs, labels, backend_label, content_id, priority, scheduled_at,
         expires_at, max_attempts, attempt_timeout, request_id, decode(request_hash, 'hex'),
-        route_key, not_before, tagged.id IS NOT NULL, tagged.virtual_start
+        route_key, not_before, dispatchable, tagged.virtual_start
     FROM fresh LEFT JOIN tagged USING (id)
     ORDER BY user_id, request_id, id
     ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING

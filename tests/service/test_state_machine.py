@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -109,232 +109,230 @@ class Job:
     seen: int = 0
 
 
-def machine(service: Running) -> type[RuleBasedStateMachine]:  # noqa: C901  # a rule each
+class Calls(RuleBasedStateMachine):
     """Sequences of calls on one running service; each begins with an empty table."""
 
-    class Calls(RuleBasedStateMachine):
-        jobs = Bundle("jobs")
-        leases = Bundle("leases")
+    service: ClassVar[Running]
+    jobs = Bundle("jobs")
+    leases = Bundle("leases")
 
-        def __init__(self) -> None:
-            super().__init__()
-            service.run(service.sql.execute("DELETE FROM generation_jobs"))
-            self.known: dict[int, Job] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.service.run(self.service.sql.execute("DELETE FROM generation_jobs"))
+        self.known: dict[int, Job] = {}
 
-        @rule(target=jobs, max_attempts=MAX_ATTEMPTS)
-        def create(self, max_attempts: int) -> Job:
-            stored = service.run(service.client.create(max_attempts=max_attempts))
-            return self.known.setdefault(stored.id, Job(stored.id, ModelJob(max_attempts)))
+    @rule(target=jobs, max_attempts=MAX_ATTEMPTS)
+    def create(self, max_attempts: int) -> Job:
+        stored = self.service.run(self.service.client.create(max_attempts=max_attempts))
+        return self.known.setdefault(stored.id, Job(stored.id, ModelJob(max_attempts)))
 
-        @rule(job=jobs)
-        def cancel(self, job: Job) -> None:
-            self._both(service.client.cancel(job.id, "reason"), job.model.cancel)
+    @rule(job=jobs)
+    def cancel(self, job: Job) -> None:
+        self._both(self.service.client.cancel(job.id, "reason"), job.model.cancel)
 
-        @rule(job=jobs)
-        def retry(self, job: Job) -> None:
-            request = pb.RetryJobRequest(id=job.id)
-            self._both(service.client.stub.RetryJob(request, timeout=20), job.model.retry)
+    @rule(job=jobs)
+    def retry(self, job: Job) -> None:
+        request = pb.RetryJobRequest(id=job.id)
+        self._both(self.service.client.stub.RetryJob(request, timeout=20), job.model.retry)
 
-        @rule(job=jobs, max_attempts=MAX_ATTEMPTS)
-        def update(self, job: Job, max_attempts: int) -> None:
-            request = pb.UpdateJobRequest(
-                job=job_pb2.GenerationJob(id=job.id, max_attempts=max_attempts)
-            )
-            request.update_mask.paths.append("max_attempts")
-            self._both(
-                service.client.stub.UpdateJob(request, timeout=20),
-                lambda: job.model.update(max_attempts),
-            )
+    @rule(job=jobs, max_attempts=MAX_ATTEMPTS)
+    def update(self, job: Job, max_attempts: int) -> None:
+        request = pb.UpdateJobRequest(
+            job=job_pb2.GenerationJob(id=job.id, max_attempts=max_attempts)
+        )
+        request.update_mask.paths.append("max_attempts")
+        self._both(
+            self.service.client.stub.UpdateJob(request, timeout=20),
+            lambda: job.model.update(max_attempts),
+        )
 
-        @rule(job=jobs, cancel=st.booleans())
-        def delete(self, job: Job, cancel: bool) -> None:
-            self._both(
-                service.client.delete(job.id, cancel=cancel),
-                lambda: job.model.delete(cancel=cancel),
-            )
+    @rule(job=jobs, cancel=st.booleans())
+    def delete(self, job: Job, cancel: bool) -> None:
+        self._both(
+            self.service.client.delete(job.id, cancel=cancel),
+            lambda: job.model.delete(cancel=cancel),
+        )
 
-        @rule(job=jobs)
-        def fail_now(self, job: Job) -> None:
-            self._both(service.operator.fail_now(job.id), job.model.fail_now)
+    @rule(job=jobs)
+    def fail_now(self, job: Job) -> None:
+        self._both(self.service.operator.fail_now(job.id), job.model.fail_now)
 
-        @precondition(lambda self: self.known)
-        @rule(target=leases)
-        def lease(self) -> tuple[Job, int]:
-            waiting = {
-                job.id
-                for job in self.known.values()
-                if job.model.status == "pending" and not job.model.resting
-            }
-            leases = service.run(service.worker.lease(wait=0))
-            if not waiting:
-                assert leases == []
-                return next(iter(self.known.values())), 0
-            (lease,) = leases
-            assert lease.job_id in waiting
-            job = self.known[lease.job_id]
-            job.model.lease()
-            job.leases[lease.attempt] = lease
-            assert lease.attempt == job.model.attempt
-            return job, lease.attempt
+    @precondition(lambda self: self.known)
+    @rule(target=leases)
+    def lease(self) -> tuple[Job, int]:
+        waiting = {
+            job.id
+            for job in self.known.values()
+            if job.model.status == "pending" and not job.model.resting
+        }
+        leases = self.service.run(self.service.worker.lease(wait=0))
+        if not waiting:
+            assert leases == []
+            return next(iter(self.known.values())), 0
+        (lease,) = leases
+        assert lease.job_id in waiting
+        job = self.known[lease.job_id]
+        job.model.lease()
+        job.leases[lease.attempt] = lease
+        assert lease.attempt == job.model.attempt
+        return job, lease.attempt
 
-        @rule(held=leases)
-        def report(self, held: tuple[Job, int]) -> None:
-            self._with_lease(held, self._report)
+    @rule(held=leases)
+    def report(self, held: tuple[Job, int]) -> None:
+        self._with_lease(held, self._report)
 
-        @rule(held=leases)
-        def complete(self, held: tuple[Job, int]) -> None:
-            self._with_lease(held, self._complete)
+    @rule(held=leases)
+    def complete(self, held: tuple[Job, int]) -> None:
+        self._with_lease(held, self._complete)
 
-        @rule(held=leases, code=st.sampled_from(list(FAILURES)))
-        def fail(self, held: tuple[Job, int], code: Any) -> None:
-            retry, forgivable = FAILURES[code]
-            self._with_lease(
-                held,
-                lambda job, lease: self._both(
-                    service.worker.fail(lease, code, retry_after=0),
-                    lambda: job.model.end(
-                        lease.attempt, "fail", retry=retry, forgivable=forgivable
-                    ),
-                ),
-            )
+    @rule(held=leases, code=st.sampled_from(list(FAILURES)))
+    def fail(self, held: tuple[Job, int], code: Any) -> None:
+        retry, forgivable = FAILURES[code]
+        self._with_lease(
+            held,
+            lambda job, lease: self._both(
+                self.service.worker.fail(lease, code, retry_after=0),
+                lambda: job.model.end(lease.attempt, "fail", retry=retry, forgivable=forgivable),
+            ),
+        )
 
-        @rule(held=leases, reason=st.sampled_from(RELEASES))
-        def release(self, held: tuple[Job, int], reason: Any) -> None:
-            gone = reason == workers.RELEASE_REASON_BACKEND_GONE
-            self._with_lease(
-                held,
-                lambda job, lease: self._both(
-                    service.worker.release(lease, reason),
-                    lambda: job.model.end(lease.attempt, "release", charge=False, rest=gone),
-                ),
-            )
+    @rule(held=leases, reason=st.sampled_from(RELEASES))
+    def release(self, held: tuple[Job, int], reason: Any) -> None:
+        gone = reason == workers.RELEASE_REASON_BACKEND_GONE
+        self._with_lease(
+            held,
+            lambda job, lease: self._both(
+                self.service.worker.release(lease, reason),
+                lambda: job.model.end(lease.attempt, "release", charge=False, rest=gone),
+            ),
+        )
 
-        @rule()
-        def beat(self) -> None:
-            """With every lease there ever was."""
-            every = [(job, lease) for job in self.known.values() for lease in job.leases.values()]
-            answer = service.run(service.worker.beat(*(lease for _, lease in every)))
-            assert verdicts(answer) == {
-                lease.lease_token: self._verdict(job, lease) for job, lease in every
-            }
+    @rule()
+    def beat(self) -> None:
+        """With every lease there ever was."""
+        every = [(job, lease) for job in self.known.values() for lease in job.leases.values()]
+        answer = self.service.run(self.service.worker.beat(*(lease for _, lease in every)))
+        assert verdicts(answer) == {
+            lease.lease_token: self._verdict(job, lease) for job, lease in every
+        }
 
-        @rule(job=jobs)
-        def pause_is_over(self, job: Job) -> None:
-            if job.model.resting and job.model.status == "pending":
-                job.model.resting = False
-                self._write("not_before = NULL, dispatchable = true", job)
+    @rule(job=jobs)
+    def pause_is_over(self, job: Job) -> None:
+        if job.model.resting and job.model.status == "pending":
+            job.model.resting = False
+            self._write("not_before = NULL, dispatchable = true", job)
 
-        @rule(job=jobs)
-        def lease_runs_out(self, job: Job) -> None:
-            """Its worker has gone silent; the service takes the job from it."""
-            if job.model.status == "running":
-                job.model.end(job.model.attempt, "rescue")
-                self._write("lease_expires_at = now() - interval '1 s'", job)
-                service.run(self._upkeep_has_been(job))
+    @rule(job=jobs)
+    def lease_runs_out(self, job: Job) -> None:
+        """Its worker has gone silent; the service takes the job from it."""
+        if job.model.status == "running":
+            job.model.end(job.model.attempt, "rescue")
+            self._write("lease_expires_at = now() - interval '1 s'", job)
+            self.service.run(self._upkeep_has_been(job))
 
-        @invariant()
-        def everything_is_as_in_the_model(self) -> None:
-            service.run(self._gone())
-            page = service.run(service.client.list_jobs(page_size=1000, view=job_pb2.JOB_VIEW_FULL))
-            found = {job.id: job for job in page.jobs}
-            there = {job.id for job in self.known.values() if job.model.status != "gone"}
-            assert set(found) == there
-            for job_id in there:
-                self._is_as_in_the_model(found[job_id], self.known[job_id])
+    @invariant()
+    def everything_is_as_in_the_model(self) -> None:
+        self.service.run(self._gone())
+        page = self.service.run(
+            self.service.client.list_jobs(page_size=1000, view=job_pb2.JOB_VIEW_FULL)
+        )
+        found = {job.id: job for job in page.jobs}
+        there = {job.id for job in self.known.values() if job.model.status != "gone"}
+        assert set(found) == there
+        for job_id in there:
+            self._is_as_in_the_model(found[job_id], self.known[job_id])
 
-        def _is_as_in_the_model(self, found: job_pb2.GenerationJob, job: Job) -> None:
-            model = job.model
-            said = (
-                STATUS_FROM_WIRE[found.status],
-                found.attempt,
-                found.attempts_charged,
-                found.max_attempts,
-                found.HasField("cancel_requested_at"),
-            )
-            assert said == (
-                model.status,
-                model.attempt,
-                model.charged,
-                model.max_attempts,
-                model.cancelling,
-            )
-            ended = model.status in ("completed", "failed", "cancelled")
-            assert found.HasField("completed_at") == ended
-            assert found.HasField("error") or model.status != "failed"
-            assert not found.HasField("error") or model.status != "completed"
-            assert found.attempt >= job.seen, "attempts are never numbered again"
-            job.seen = found.attempt
-            assert found.attempts_charged <= found.max_attempts
-            assert [one.attempt for one in found.attempts] == list(range(1, found.attempt + 1))
-            outcomes = [one.outcome for one in found.attempts]
-            unended = attempt_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
-            assert unended not in outcomes[:-1], "one attempt at a time"
-            assert (outcomes[-1:] == [unended]) == (model.status == "running")
-            completed = outcomes.count(attempt_pb2.ATTEMPT_OUTCOME_COMPLETED)
-            assert completed == (model.status == "completed"), "one outcome, and it stays"
+    def _is_as_in_the_model(self, found: job_pb2.GenerationJob, job: Job) -> None:
+        model = job.model
+        said = (
+            STATUS_FROM_WIRE[found.status],
+            found.attempt,
+            found.attempts_charged,
+            found.max_attempts,
+            found.HasField("cancel_requested_at"),
+        )
+        assert said == (
+            model.status,
+            model.attempt,
+            model.charged,
+            model.max_attempts,
+            model.cancelling,
+        )
+        ended = model.status in ("completed", "failed", "cancelled")
+        assert found.HasField("completed_at") == ended
+        assert found.HasField("error") or model.status != "failed"
+        assert not found.HasField("error") or model.status != "completed"
+        assert found.attempt >= job.seen, "attempts are never numbered again"
+        job.seen = found.attempt
+        assert found.attempts_charged <= found.max_attempts
+        assert [one.attempt for one in found.attempts] == list(range(1, found.attempt + 1))
+        outcomes = [one.outcome for one in found.attempts]
+        unended = attempt_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
+        assert unended not in outcomes[:-1], "one attempt at a time"
+        assert (outcomes[-1:] == [unended]) == (model.status == "running")
+        completed = outcomes.count(attempt_pb2.ATTEMPT_OUTCOME_COMPLETED)
+        assert completed == (model.status == "completed"), "one outcome, and it stays"
 
-        def _both(self, call: Awaitable[Any], model: Callable[[], Any]) -> None:
-            """The service answers as the model does."""
-            try:
-                expected = model()
-            except RefusedByModelError as error:
-                (expected,) = error.args
-            answer = service.run(call)
-            if isinstance(expected, str) and isinstance(answer, int):
-                answer = STATUS_FROM_WIRE[job_pb2.JobStatus.ValueType(answer)]
-            elif expected is None:
-                assert not isinstance(answer, str), answer
-                return
-            assert answer == expected
+    def _both(self, call: Awaitable[Any], model: Callable[[], Any]) -> None:
+        """The service answers as the model does."""
+        try:
+            expected = model()
+        except RefusedByModelError as error:
+            (expected,) = error.args
+        answer = self.service.run(call)
+        if isinstance(expected, str) and isinstance(answer, int):
+            answer = STATUS_FROM_WIRE[job_pb2.JobStatus.ValueType(answer)]
+        elif expected is None:
+            assert not isinstance(answer, str), answer
+            return
+        assert answer == expected
 
-        def _with_lease(self, held: tuple[Job, int], say: Any) -> None:
-            job, attempt = held
-            if attempt:
-                say(job, job.leases[attempt])
+    def _with_lease(self, held: tuple[Job, int], say: Any) -> None:
+        job, attempt = held
+        if attempt:
+            say(job, job.leases[attempt])
 
-        def _report(self, job: Job, lease: workers.Lease) -> None:
-            answer = service.run(service.worker.progress(lease, 0.5, running_for=seconds(1)))
-            assert answer == self._verdict(job, lease)
+    def _report(self, job: Job, lease: workers.Lease) -> None:
+        answer = self.service.run(self.service.worker.progress(lease, 0.5, running_for=seconds(1)))
+        assert answer == self._verdict(job, lease)
 
-        def _complete(self, job: Job, lease: workers.Lease) -> None:
-            self._both(
-                service.worker.complete(lease), lambda: job.model.end(lease.attempt, "complete")
-            )
+    def _complete(self, job: Job, lease: workers.Lease) -> None:
+        self._both(
+            self.service.worker.complete(lease), lambda: job.model.end(lease.attempt, "complete")
+        )
 
-        def _verdict(self, job: Job, lease: workers.Lease) -> Any:
-            if not job.model.holds(lease.attempt):
-                return workers.VERDICT_LOST
-            return workers.VERDICT_CANCEL if job.model.cancelling else workers.VERDICT_CONTINUE
+    def _verdict(self, job: Job, lease: workers.Lease) -> Any:
+        if not job.model.holds(lease.attempt):
+            return workers.VERDICT_LOST
+        return workers.VERDICT_CANCEL if job.model.cancelling else workers.VERDICT_CONTINUE
 
-        def _write(self, change: str, job: Job) -> None:
-            statement = f"UPDATE generation_jobs SET {change} WHERE id = %s"
-            service.run(service.sql.execute(statement.encode(), [job.id]))
+    def _write(self, change: str, job: Job) -> None:
+        statement = f"UPDATE generation_jobs SET {change} WHERE id = %s"
+        self.service.run(self.service.sql.execute(statement.encode(), [job.id]))
 
-        async def _upkeep_has_been(self, job: Job) -> None:
-            async with asyncio.timeout(30):
-                while (await self._status(job)) == "running" and job.model.status != "running":
-                    await service.client.list_jobs(page_size=1)
+    async def _upkeep_has_been(self, job: Job) -> None:
+        async with asyncio.timeout(30):
+            while (await self._status(job)) == "running" and job.model.status != "running":
+                await self.service.client.list_jobs(page_size=1)
 
-        async def _gone(self) -> None:
-            """Jobs that go once they have ended are removed by the service's own time."""
-            async with asyncio.timeout(30):
-                for job in self.known.values():
-                    while job.model.status == "gone" and await self._status(job) is not None:
-                        await service.client.list_jobs(page_size=1)
+    async def _gone(self) -> None:
+        """Jobs that go once they have ended are removed by the service's own time."""
+        async with asyncio.timeout(30):
+            for job in self.known.values():
+                while job.model.status == "gone" and await self._status(job) is not None:
+                    await self.service.client.list_jobs(page_size=1)
 
-        async def _status(self, job: Job) -> str | None:
-            cursor = await service.sql.execute(
-                "SELECT status FROM generation_jobs WHERE id = %s", [job.id]
-            )
-            row = await cursor.fetchone()
-            return None if row is None else str(row[0])
-
-    return Calls
+    async def _status(self, job: Job) -> str | None:
+        cursor = await self.service.sql.execute(
+            "SELECT status FROM generation_jobs WHERE id = %s", [job.id]
+        )
+        row = await cursor.fetchone()
+        return None if row is None else str(row[0])
 
 
 def check(service: Running, *, examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        machine(service),
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        type("CallsOnThis", (Calls,), {"service": service}),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,

@@ -50,7 +50,7 @@ BLAMELESS = {
 }
 #: Fields by which a call is held: tests do not wait.
 HOLDING = ("wait",)
-EXAMPLES = [10, pytest.param(400, marks=[pytest.mark.heavy, pytest.mark.timeout(900)])]
+EXAMPLES = [10, pytest.param(100, marks=[pytest.mark.heavy, pytest.mark.timeout(900)])]
 
 
 @st.composite

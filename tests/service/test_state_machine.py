@@ -331,7 +331,7 @@ class Calls(RuleBasedStateMachine):
 
 
 def check(service: Running, *, examples: int, steps: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         type("CallsOnThis", (Calls,), {"service": service}),
         settings=settings(
             max_examples=examples,

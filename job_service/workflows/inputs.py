@@ -86,10 +86,11 @@ def _bind_upload(
     names: Collection[str],
 ) -> None:
     value = node.inputs[name]
-    if not isinstance(value, str):
-        return
     path = input_path(node_id, name)
-    if value.startswith(INPUT_SCHEME):
+    if not isinstance(value, str):
+        # What a link brings is known only when it is too late.
+        problems.add(path, f'must be the name of an input of the job: "{INPUT_SCHEME}NAME"')
+    elif value.startswith(INPUT_SCHEME):
         _use(problems, used, path, value, names)
     elif value in names:
         node.inputs[name] = INPUT_SCHEME + value

@@ -43,12 +43,14 @@ class InputSignature:
     def takes_choice(self, value: Any) -> bool:
         """Whether ``value`` is among the listed ones, numbers compared by value."""
         assert self.choices is not None
-        text = choice_text(value)
-        if text in self.choices:
+        if choice_text(value) in self.choices:
             return True
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return any(_number(choice) == value for choice in self.choices)
+        # 1, 1.0 and 1e0 are one number to ComfyUI.
+        whole = [str(int(value))] if value == int(value) else []
+        exact = [repr(float(value))] if float(value) == value else []
+        return any(text in self.choices for text in whole + exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +147,6 @@ def choice_text(value: Any) -> str:
             return value.text
         case _:
             return str(value)
-
-
-def _number(text: str) -> float | int | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _node_signature(message: pb.NodeSignature, lists: list[tuple[str, ...]]) -> NodeSignature:

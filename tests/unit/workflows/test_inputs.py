@@ -47,6 +47,12 @@ def test_unknown_names_are_refused_anywhere() -> None:
     assert 'has no input "gone"' in refused(elsewhere, set())
 
 
+def test_a_link_names_no_upload() -> None:
+    for value in (["2", 0], {"__value__": "photo"}, 3):
+        text = refused(graph(image=value), set())
+        assert 'must be the name of an input of the job: "input://NAME"' in text
+
+
 def test_unused_bindings_are_refused() -> None:
     text = refused(graph(image="photo"), {"photo", "mask"})
     assert text == 'inputs: nothing in the graph uses the input "mask"'

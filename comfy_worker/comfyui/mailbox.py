@@ -73,6 +73,7 @@ class Mailbox:
                 self.sent.all_heard = self.hears_events
             case Executing(prompt_id=str(), node_id=None):
                 self.over = True
+                self.sent.all_heard = self.hears_events
             case _:
                 self.started = True
         self._tracker.observe(event)

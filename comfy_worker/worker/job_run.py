@@ -17,6 +17,7 @@ from comfy_worker.comfyui import (
     Cancellation,
     ComfyBackend,
     ComfyError,
+    ComfyUnreachableError,
     Failed,
     Graph,
     Interrupted,
@@ -198,8 +199,10 @@ class JobRun:
                 self._log.warning("comfyui has lost an input, uploading it again")
                 placed = await inputs.place(graph)
                 outcome = await self._run_graph(placed, folder, (), anew=True)
-        except ComfyError as error:
+        except ComfyUnreachableError as error:
             outcome = Lost(self.lease.prompt_id, LossReason.NOT_SUBMITTED, str(error))
+        except ComfyError as error:  # it does not take the input, and may never: no free retry
+            outcome = Lost(self.lease.prompt_id, LossReason.UNREACHABLE, str(error))
         self._log.info("prompt ended", outcome=type(outcome).__name__)
         self.stage = Stage.STORING
         self._on_stage()

@@ -18,7 +18,7 @@ from job_service.store.tables import JobRow
 #: Seconds between two looks at least, while the queue moves.
 _PAUSE: Final = 2.0
 #: Seconds between two looks when nobody here says that it has moved.
-_LOOK_AGAIN: Final = 6.0
+_LOOK_AGAIN: Final = 10.0
 #: Jobs looked at with one statement.
 _AT_ONCE: Final = 1_000
 

@@ -135,6 +135,8 @@ class Upkeep:
         for one, ended in zip(lapsed, endings, strict=True):
             if not ended.changed:
                 continue
+            # what the attempt has stored goes, and perhaps the job itself
+            self._sweep_wanted |= ended.deleting or ended.status != "pending"
             rescued.append(one.lease.job_id)
             _log.warning(
                 "lease rescued",

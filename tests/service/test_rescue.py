@@ -131,6 +131,17 @@ async def test_a_lease_lost_after_a_cancel_ends_cancelled(
     assert ended.attempts[0].outcome == attempt_pb2.ATTEMPT_OUTCOME_CANCELLED
 
 
+async def test_a_job_that_was_to_be_deleted_goes_with_its_lost_lease(
+    client: ProtocolClient, worker: ProtocolWorker
+) -> None:
+    job = await client.create()
+    await worker.lease_one()
+    assert not await client.delete(job.id, cancel=True)
+    async with asyncio.timeout(20):
+        while (await client.list_jobs(page_size=1)).jobs:
+            pass
+
+
 async def test_a_holder_records_as_long_as_it_is_not_rescued(
     service_settings: Settings, sql: Sql
 ) -> None:

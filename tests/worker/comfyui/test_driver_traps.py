@@ -44,7 +44,7 @@ async def test_the_socket_is_read_on_while_an_http_answer_is_awaited(
         await hold.reached()
         proxy.thawed.clear()
         cancelling = asyncio.create_task(patient.cancel("p1"))
-        await proxy.asked_for("GET /system_stats")
+        await proxy.asked_for("GET /queue")
         hold.release()
         await simulator.signals.prompt_ended("p1")
         socket = await http.ws_connect(f"{simulator.url}/ws?clientId=bystander")

@@ -228,6 +228,8 @@ async def test_two_equal_jobs_have_files_of_their_own(
         second = await jobs.create_job(picture(sampler=sampler))
         done = await completed(jobs, second.id)
         assert (len(done.artifacts), done.attempt) == (4, 1)
+        # Nor did it take a second try.
+        assert sum(simulator.signals.queued.values()) == 2
         await worker.end()
 
 

@@ -26,7 +26,7 @@ up: $(DEV_STAMP) ## Run everything on 127.0.0.1:50051 until Ctrl-C (or COMFYUI_U
 	@$(BIN)/python -m job_service.all_in_one up
 
 ##@ Check it
-.PHONY: test lint types imports contract suite heavy conformance bench
+.PHONY: test lint types imports contract suite coverage heavy conformance bench
 
 test: lint types imports contract suite ## All checks and the whole test suite
 
@@ -47,10 +47,13 @@ contract: $(DEV_STAMP) ## The contract's style, and that it breaks no released c
 
 # Real processes, killed and restarted, two tests at a time: a busy machine can make one late. What
 # failed is run once more, alone, and that decides.
-suite: $(DEV_STAMP) ## The tests, with coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term || $(BIN)/pytest --last-failed --last-failed-no-failures none
+suite: $(DEV_STAMP) ## The tests
+	$(BIN)/pytest -n 2 || $(BIN)/pytest --last-failed --last-failed-no-failures none
 
-heavy: $(DEV_STAMP) ## The tests that take more than some seconds each
+coverage: $(DEV_STAMP) ## The tests, and how much of the code they reach; takes half as long again
+	$(BIN)/pytest -n 2 --cov --cov-report=term
+
+heavy: $(DEV_STAMP) ## The tests that take more than ten seconds each
 	$(BIN)/pytest -m heavy
 
 conformance: $(DEV_STAMP) ## The driver's tests against a genuine ComfyUI on the CPU

@@ -17,6 +17,7 @@ from job_service.queue.fleet import Fleet
 from job_service.store.inputs import InputTable
 from job_service.store.templates import TemplateStore
 from job_service.workflows.builtin_templates import BUILT_IN_VERSION, builtin_templates
+from job_service.workflows.needs import ROUTED_INPUTS
 from job_service.workflows.signatures import NodeSignatures
 from job_service.workflows.template import Template
 
@@ -27,12 +28,23 @@ _LABELS_KEPT: Final = 16
 
 
 class RecipeLookup:
-    """Templates, inputs and node classes that requests name; nothing for those that name none."""
+    """Templates, inputs and node classes that requests name; nothing for those that name none.
+
+    ``models_wait``: a graph with a checkpoint or LoRA that no live worker offers is taken, and
+    waits for one that does.
+    """
 
     def __init__(
-        self, rules: WorkflowRules, templates: TemplateStore, inputs: InputTable, fleet: Fleet
+        self,
+        rules: WorkflowRules,
+        templates: TemplateStore,
+        inputs: InputTable,
+        fleet: Fleet,
+        *,
+        models_wait: bool,
     ) -> None:
         self.rules = rules
+        self._awaited = ROUTED_INPUTS if models_wait else frozenset[tuple[str, str]]()
         self._templates = templates
         self._inputs = inputs
         self._fleet = fleet
@@ -105,7 +117,9 @@ class RecipeLookup:
             if known is None or not _same(known[0], catalogues):
                 known = (
                     catalogues,
-                    await asyncio.to_thread(NodeSignatures.from_catalogues, catalogues),
+                    await asyncio.to_thread(
+                        NodeSignatures.from_catalogues, catalogues, self._awaited
+                    ),
                 )
                 if len(self._joined) >= _LABELS_KEPT:
                     self._joined.clear()

@@ -15,6 +15,14 @@ _CHECKPOINT_LOADERS: Final = frozenset(
 )
 _LORA_LOADERS: Final = frozenset({"LoraLoader", "LoraLoaderModelOnly"})
 
+#: Classes and inputs whose values a job is routed by.
+ROUTED_INPUTS: Final = frozenset(
+    {
+        *((loader, "ckpt_name") for loader in _CHECKPOINT_LOADERS),
+        *((loader, "lora_name") for loader in _LORA_LOADERS),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class GraphNeeds:

@@ -50,7 +50,12 @@ def prepare_workflow(
     kept byte for byte. Raises InvalidWorkflowError; its paths are those of the job's fields, for
     example ``workflow_json.nodes["3"].inputs.seed``.
     """
-    read = read_workflow(text, signatures=signatures, max_nodes=max_nodes)
+    try:
+        read = read_workflow(text, signatures=signatures, max_nodes=max_nodes)
+    except InvalidWorkflowError as error:
+        raise InvalidWorkflowError(
+            [each.under("workflow_json") for each in error.problems]
+        ) from error
     prepared = _checked(read.graph, inputs, loras, rules, signatures, {})
     kept = not read.converted and prepared.graph == read.graph
     return PreparedGraph(

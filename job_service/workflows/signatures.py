@@ -1,6 +1,6 @@
 """What node classes take and give, as the workers' ComfyUIs have said."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
@@ -18,6 +18,7 @@ class InputSignature:
 
     ``type`` may join several by commas. ``choices`` is None where the values are not listed.
     ``has_control_widget``: saved workflows hold a value for what happens after a run behind it.
+    ``awaited``: a name that is not listed is waited for, because a job goes where it is.
     """
 
     name: str
@@ -29,6 +30,7 @@ class InputSignature:
     is_widget: bool = False
     has_control_widget: bool = False
     is_upload: bool = False
+    awaited: bool = False
 
     @property
     def types(self) -> frozenset[str]:
@@ -43,7 +45,7 @@ class InputSignature:
     def takes_choice(self, value: Any) -> bool:
         """Whether ``value`` is among the listed ones, numbers compared by value."""
         assert self.choices is not None
-        if choice_text(value) in self.choices:
+        if choice_text(value) in self.choices or (self.awaited and isinstance(value, str)):
             return True
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
@@ -111,15 +113,20 @@ class NodeSignatures(Mapping[str, NodeSignature]):
         return signature.inputs.get(name) if signature else None
 
     @classmethod
-    def from_catalogues(cls, catalogues: Iterable[pb.BackendCatalogue]) -> "NodeSignatures":
-        """Join what several ComfyUIs say: what any of them takes is fine."""
+    def from_catalogues(
+        cls, catalogues: Iterable[pb.BackendCatalogue], awaited: Container[tuple[str, str]] = ()
+    ) -> "NodeSignatures":
+        """Join what several ComfyUIs say: what any of them takes is fine.
+
+        ``awaited``: classes with inputs, see ``InputSignature``.
+        """
         joined: dict[str, NodeSignature] = {}
         offered: set[str] = set()
         for catalogue in catalogues:
             offered.update(catalogue.node_classes)
             lists = [tuple(each.values) for each in catalogue.choice_lists]
             for message in catalogue.node_signatures:
-                signature = _node_signature(message, lists)
+                signature = _node_signature(message, lists, awaited)
                 known = joined.get(signature.class_type)
                 if known is None:
                     joined[signature.class_type] = signature
@@ -149,17 +156,26 @@ def choice_text(value: Any) -> str:
             return str(value)
 
 
-def _node_signature(message: pb.NodeSignature, lists: list[tuple[str, ...]]) -> NodeSignature:
+def _node_signature(
+    message: pb.NodeSignature,
+    lists: list[tuple[str, ...]],
+    awaited: Container[tuple[str, str]],
+) -> NodeSignature:
     return NodeSignature(
         message.class_type,
-        {each.name: _input_signature(each, lists) for each in message.inputs},
+        {
+            each.name: _input_signature(
+                each, lists, awaited=(message.class_type, each.name) in awaited
+            )
+            for each in message.inputs
+        },
         tuple(message.output_types),
         message.is_output_node,
     )
 
 
 def _input_signature(
-    message: pb.NodeInputSignature, lists: list[tuple[str, ...]]
+    message: pb.NodeInputSignature, lists: list[tuple[str, ...]], *, awaited: bool
 ) -> InputSignature:
     has_list = message.HasField("choice_list") and 0 <= message.choice_list < len(lists)
     return InputSignature(
@@ -172,6 +188,7 @@ def _input_signature(
         is_widget=message.is_widget,
         has_control_widget=message.has_control_widget,
         is_upload=message.is_upload,
+        awaited=awaited,
     )
 
 
@@ -218,6 +235,7 @@ def _join_inputs(one: InputSignature, other: InputSignature | None) -> InputSign
         has_control_widget=one.has_control_widget
         or (other is not None and other.has_control_widget),
         is_upload=one.is_upload or (other is not None and other.is_upload),
+        awaited=one.awaited,
     )
 
 

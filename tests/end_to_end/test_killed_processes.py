@@ -21,6 +21,8 @@ from grpc_status import rpc_status
 from tests.end_to_end.installation import Installation, rest, submit
 from tests.end_to_end.real_processes import until_serving_again
 
+pytestmark = pytest.mark.heavy
+
 
 async def test_another_worker_finishes_the_job_of_a_killed_one_whose_late_report_is_refused(
     stack: AsyncExitStack, tmp_path: Path, database_url: str

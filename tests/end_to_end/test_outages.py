@@ -15,6 +15,8 @@ from tests.breakable_line import BreakableLine, Streams
 from tests.end_to_end.installation import Installation, rest, submit
 from tests.end_to_end.real_processes import until_serving_again
 
+pytestmark = pytest.mark.heavy
+
 LEASE_TTL = 4.0
 #: The renders are the clock: twice a lease's lifetime is this many of their steps.
 STEP_SECONDS = 0.8

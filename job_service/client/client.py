@@ -19,8 +19,10 @@ from generation_jobs.v1.generation_job_service_pb2 import (
     GetJobRequest,
     GetQueueStatsRequest,
     GetQueueStatsResponse,
+    GetTemplateRequest,
     JobOrder,
     ListJobsRequest,
+    ListTemplatesRequest,
     ReadArtifactRequest,
     ReadArtifactResponse,
     RetryJobRequest,
@@ -29,6 +31,7 @@ from generation_jobs.v1.generation_job_service_pb2 import (
 )
 from generation_jobs.v1.generation_job_service_pb2_grpc import GenerationJobServiceStub
 from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobView
+from generation_jobs.v1.workflow_template_pb2 import WorkflowTemplate
 
 from job_service.client.artifact_file import IncompleteFileError, VerifiedFile
 from job_service.client.channel import open_channel
@@ -174,6 +177,23 @@ class JobServiceClient:
         Never repeated: after a lost answer, WRONG_STATE may mean that it is pending again.
         """
         return (await answer(self.stub.RetryJob, RetryJobRequest(id=job_id), WRITE_DEADLINE)).job
+
+    async def list_templates(self) -> AsyncGenerator[WorkflowTemplate, None]:
+        """Yield the newest version of each template by name, without its graph."""
+        token = ""
+        while True:
+            request = ListTemplatesRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = await self._repeatable(self.stub.ListTemplates, request, READ_DEADLINE)
+            for template in page.templates:
+                yield template
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def get_template(self, name: str, version: int = 0) -> WorkflowTemplate:
+        """Read a template; the newest version unless one is named."""
+        request = GetTemplateRequest(name=name, version=version)
+        return (await self._repeatable(self.stub.GetTemplate, request, READ_DEADLINE)).template
 
     async def queue_stats(self) -> GetQueueStatsResponse:
         """Read the state of the queue."""

@@ -3,12 +3,14 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfy_worker.comfyui import ComfyBackend, DriverSettings
+from job_service.client import JobServiceClient
 from tests.conformance.genuine import (
     CHECKPOINT,
     DEFAULT_CACHE_DIRECTORY,
@@ -18,6 +20,8 @@ from tests.conformance.genuine import (
 )
 from tests.conformance.simulator_process import SimulatorProcess
 from tests.conformance.targets import Target
+from tests.end_to_end.installation import Installation
+from tests.end_to_end.real_processes import RealProcess
 
 _GIVEN_URL = os.environ.get("COMFYUI_URL", "")
 SETTINGS = DriverSettings(preview_interval=0.0)
@@ -85,3 +89,23 @@ async def neighbour(target: Target) -> AsyncIterator[ComfyBackend]:
     async with ComfyBackend("neighbour", target.url, SETTINGS) as opened:
         assert await opened.wait_connected(10)
         yield opened
+
+
+@pytest.fixture
+async def jobs(
+    target: Target, tmp_path: Path, database_url: str
+) -> AsyncIterator[JobServiceClient]:
+    """A client of a job_service whose one worker drives the target."""
+    async with AsyncExitStack() as stack:
+        here = Installation(stack, tmp_path, JOB_SERVICE_DATABASE_URL=database_url)
+        client = await here.start()
+        worker = RealProcess(
+            ["comfy-worker", "run"],
+            tmp_path / "worker.log",
+            COMFY_WORKER_JOB_SERVICE=here.address,
+            COMFY_WORKER_NAME="box",
+            COMFY_WORKER_COMFYUI_URLS=f"gpu={target.url}",
+            COMFY_WORKER_LOG_LEVEL="warning",
+        )
+        await stack.enter_async_context(worker)
+        yield client

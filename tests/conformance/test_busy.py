@@ -5,18 +5,12 @@ left for others. What is asserted are therefore bounds that only waiting can bre
 printed beside the aim.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-
 import pytest
 
 from comfy_worker.comfyui import ComfyBackend
 from job_service.client import JobServiceClient
 from tests.conformance.busy import PROMPTS, by_driver, by_pair, compare, model_free, straight
 from tests.conformance.targets import Target
-from tests.end_to_end.installation import Installation
-from tests.end_to_end.real_processes import RealProcess
 
 pytestmark = pytest.mark.conformance
 
@@ -26,27 +20,6 @@ SECONDS = 120
 """For how long more rounds are tried while the ratio is above the aim."""
 LIMIT_OF_DRIVER = 1.5
 LIMIT_OF_PAIR = 4.0
-
-
-@pytest.fixture
-async def jobs(
-    target: Target, tmp_path: Path, database_url: str
-) -> AsyncIterator[JobServiceClient]:
-    """A client of a job_service whose one worker drives the target."""
-    async with AsyncExitStack() as stack:
-        here = Installation(stack, tmp_path, JOB_SERVICE_DATABASE_URL=database_url)
-        client = await here.start()
-        worker = RealProcess(
-            ["comfy-worker", "run"],
-            tmp_path / "worker.log",
-            COMFY_WORKER_JOB_SERVICE=here.address,
-            COMFY_WORKER_NAME="box",
-            COMFY_WORKER_COMFYUI_URLS=f"gpu={target.url}",
-            COMFY_WORKER_LOG_LEVEL="warning",
-        )
-        await stack.enter_async_context(worker)
-        await by_pair(client, [model_free(64)])
-        yield client
 
 
 async def test_by_the_driver(
@@ -68,6 +41,7 @@ async def test_by_the_driver(
 async def test_by_the_pair(
     jobs: JobServiceClient, target: Target, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    await by_pair(jobs, [model_free(64)])
     compared = await compare(
         lambda: straight(target.url, [model_free() for _ in range(PROMPTS)]),
         lambda: by_pair(jobs, [model_free() for _ in range(PROMPTS)]),

@@ -23,6 +23,7 @@ from job_service.client.cli.queue_stats import queue
 from job_service.client.cli.retry import retry
 from job_service.client.cli.session import Connection
 from job_service.client.cli.submit import submit
+from job_service.client.cli.templates import templates
 from job_service.client.cli.upload import upload
 from job_service.client.cli.watch import watch
 
@@ -91,6 +92,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "cancel": cancel,
         "retry": retry,
         "download": download,
+        "templates": templates,
         "queue": queue,
     },
     "For operators": {

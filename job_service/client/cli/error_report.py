@@ -15,6 +15,8 @@ _ADVICE = {
     "JOB_NOT_FOUND": "'genjobs list' shows the jobs you may see.",
     "WORKER_NOT_FOUND": "'genjobs workers --all' shows every worker.",
     "ARTIFACT_NOT_FOUND": "'genjobs get ID' shows the files of a job.",
+    "TEMPLATE_NOT_FOUND": "'genjobs templates' lists what there is.",
+    "INPUT_NOT_FOUND": "'genjobs upload' stores a picture and says its id.",
     "REQUEST_ID_REUSED": "Leave out --request-id, or give one that was not used before.",
     "WRONG_STATE": "'genjobs get ID' shows the state the job is in.",
     "UNAUTHENTICATED": "Set GENJOBS_TOKEN to a token the service knows.",

@@ -1,5 +1,6 @@
 """The small languages of option values: LoRAs, labels, lengths and points of time."""
 
+import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,20 @@ class Label(NamedTuple):
 
     key: str
     value: str
+
+
+class TemplateName(NamedTuple):
+    """A template, and which of its versions; 0: the newest."""
+
+    name: str
+    version: int
+
+
+class Argument(NamedTuple):
+    """A value for a parameter of a template, as JSON text."""
+
+    name: str
+    value_json: str
 
 
 class NamedInput(NamedTuple):
@@ -96,6 +111,39 @@ def parse_input(text: str) -> NamedInput:
     if value.startswith("id:"):
         return NamedInput(name, parse_int(value.removeprefix("id:"), bits=64))
     return NamedInput(name, Path(value))
+
+
+def parse_template(text: str) -> TemplateName:
+    """Read NAME, or NAME@VERSION."""
+    name, at, version = valid_text(text).partition("@")
+    if not name or (at and not version):
+        raise OptionSyntaxError(f"{text!r} is not of the form NAME[@VERSION]")
+    return TemplateName(name, parse_int(version, bits=32) if at else 0)
+
+
+def parse_argument(text: str) -> Argument:
+    """Read NAME=VALUE; a value that is not JSON is text."""
+    name, equals, value = valid_text(text).partition("=")
+    if not (equals and name):
+        raise OptionSyntaxError(f"{text!r} is not of the form NAME=VALUE")
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        value = json.dumps(value)
+    return Argument(name, value)
+
+
+def arguments_json(arguments: list[Argument]) -> str:
+    """One JSON object of all; raise OptionSyntaxError if one name has two values.
+
+    Values are put together as text, so that every number stays as it was written.
+    """
+    values: dict[str, str] = {}
+    for name, value in arguments:
+        if values.setdefault(name, value) != value:
+            raise OptionSyntaxError(f"{name!r} is given twice: {values[name]} and {value}")
+    inside = ", ".join(f"{json.dumps(name)}: {value}" for name, value in values.items())
+    return "{" + inside + "}"
 
 
 def parse_length(text: str) -> timedelta:

@@ -4,12 +4,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from generation_jobs.v1.job_pb2 import GenerationJob, JobType, Sampler
+from generation_jobs.v1.job_pb2 import GenerationJob, JobType, Sampler, TemplateRef
 
 from job_service.client.cli import session
 from job_service.client.cli import submit_options as options
 from job_service.client.cli.download import Thumbnails
-from job_service.client.cli.option_syntax import OptionSyntaxError, distinct_labels
+from job_service.client.cli.option_syntax import (
+    Argument,
+    OptionSyntaxError,
+    TemplateName,
+    arguments_json,
+    distinct_labels,
+)
 from job_service.client.cli.option_types import Json, OutputDirectory
 from job_service.client.cli.submission import Submission
 from job_service.client.client import new_request_id
@@ -28,6 +34,8 @@ def submit(
     height: options.Height = None,
     batch: options.Batch = None,
     workflow: options.Workflow = None,
+    template: options.Template = None,
+    arg: options.Arguments = None,
     input: options.Inputs = None,  # noqa: A002  # the name of the option
     params: options.Params = "",
     job_type: options.Type = None,
@@ -89,8 +97,14 @@ def submit(
         job.labels.update(distinct_labels(label or []))
     except OptionSyntaxError as error:
         raise typer.BadParameter(str(error), param_hint="--label") from error
+    if workflow is not None and template is not None:
+        raise typer.BadParameter("give one of the two", param_hint="--workflow / --template")
     if workflow is not None:
         job.workflow_json = _text_of(workflow)
+    if template is not None:
+        job.template.CopyFrom(_template_ref(template, arg or []))
+    elif arg:
+        raise typer.BadParameter("goes with --template", param_hint="--arg")
     submission = Submission(
         job,
         request_id or new_request_id(),
@@ -101,6 +115,14 @@ def submit(
         json=json,
     )
     session.run(context, submission.run)
+
+
+def _template_ref(template: TemplateName, arguments: list[Argument]) -> TemplateRef:
+    try:
+        given = arguments_json(arguments)
+    except OptionSyntaxError as error:
+        raise typer.BadParameter(str(error), param_hint="--arg") from error
+    return TemplateRef(name=template.name, version=template.version, arguments_json=given)
 
 
 def _text_of(workflow: Path) -> str:

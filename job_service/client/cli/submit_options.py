@@ -8,13 +8,17 @@ import typer
 from generation_jobs.v1.job_pb2 import JobType, Lora
 
 from job_service.client.cli.option_syntax import (
+    Argument,
     Label,
     NamedInput,
+    TemplateName,
+    parse_argument,
     parse_input,
     parse_label,
     parse_length,
     parse_lora,
     parse_moment,
+    parse_template,
 )
 from job_service.client.cli.option_types import (
     JOB_TYPE_CHOICES,
@@ -55,7 +59,7 @@ Checkpoint = Annotated[
         parser=read_text,
         metavar="TEXT",
         rich_help_panel=_PICTURE,
-        help="The model as ComfyUI lists it. Needed unless --workflow brings its own.",
+        help="The model as ComfyUI lists it. Needed unless --workflow or --template has its own.",
     ),
 ]
 Loras = Annotated[
@@ -107,7 +111,29 @@ Workflow = Annotated[
         metavar="FILE",
         show_default=False,
         rich_help_panel=_PICTURE,
-        help="A whole graph in ComfyUI's API format to run instead of the built-in one.",
+        help="A whole graph to run instead of the built-in one: ComfyUI's API format, or what its "
+        "user interface saves.",
+    ),
+]
+Template = Annotated[
+    TemplateName | None,
+    typer.Option(
+        parser=reading(parse_template),
+        metavar="NAME[@VERSION]",
+        show_default=False,
+        rich_help_panel=_PICTURE,
+        help="A stored or built-in workflow to run; 'genjobs templates' lists them.",
+    ),
+]
+Arguments = Annotated[
+    list[Argument] | None,
+    typer.Option(
+        "--arg",
+        parser=reading(parse_argument),
+        metavar="NAME=VALUE",
+        show_default=False,
+        rich_help_panel=_PICTURE,
+        help="A value for a parameter of the template, as JSON or text. May be repeated.",
     ),
 ]
 Inputs = Annotated[

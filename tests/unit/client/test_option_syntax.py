@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from job_service.client.cli.option_syntax import (
     Label,
     OptionSyntaxError,
+    arguments_json,
     distinct_labels,
     format_lora,
+    parse_argument,
     parse_int,
     parse_label,
     parse_length,
     parse_lora,
     parse_moment,
+    parse_template,
     valid_text,
 )
 
@@ -188,3 +191,21 @@ def test_text_stays_as_it_is(text: str) -> None:
 def test_bytes_that_are_no_text() -> None:
     with pytest.raises(OptionSyntaxError):
         valid_text("caf\udce9")
+
+
+def test_arguments_become_one_object_with_numbers_as_they_were_written() -> None:
+    given = ["scale=1.50", "seed=18446744073709551615", "name=a b", 'list=["x"]', "on=true"]
+    text = arguments_json(list(map(parse_argument, given)))
+    assert text == (
+        '{"scale": 1.50, "seed": 18446744073709551615, "name": "a b", "list": ["x"], "on": true}'
+    )
+    assert arguments_json([]) == "{}"
+    with pytest.raises(OptionSyntaxError, match="given twice"):
+        arguments_json([parse_argument("a=1"), parse_argument("a=2")])
+
+
+@pytest.mark.parametrize(("text", "template"), [("flux", ("flux", 0)), ("my-own@3", ("my-own", 3))])
+def test_templates_are_named_with_or_without_a_version(
+    text: str, template: tuple[str, int]
+) -> None:
+    assert parse_template(text) == template

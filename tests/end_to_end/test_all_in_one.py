@@ -59,7 +59,10 @@ def _wait_until_up(process: "subprocess.Popen[str]", address: str) -> None:
 
 
 def _is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_the_demo_makes_a_picture_and_leaves_nothing_running(tmp_path: Path, start: Start) -> None:

@@ -56,9 +56,9 @@ class ModelJob:
 
     def end(self, attempt: int, call: str, *, retry: bool = True, charge: bool = True,
             forgivable: bool = False, rest: bool = False) -> str:  # fmt: skip
-        """An attempt ends: the first word on it counts, and may be repeated."""
+        """An attempt ends: the first word on it counts, and may be repeated while there is a job."""
         if not self.holds(attempt):
-            if self.said.get(attempt, ("", ""))[0] != call:
+            if self.status == "gone" or self.said.get(attempt, ("", ""))[0] != call:
                 raise RefusedByModelError("LEASE_LOST")
             return self.said[attempt][1]
         if call == "complete":

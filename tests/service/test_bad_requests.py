@@ -97,7 +97,7 @@ BAD_JOBS: Sequence[tuple[str, pb.CreateJobRequest, Sequence[str]]] = [
     ("long backend", _job(backend="b" * 64), ["job.backend"]),
     ("long request_id", pb.CreateJobRequest(job=a_job(), request_id="r" * 129), ["request_id"]),
     ("workflow", _job(workflow_json="{}"), ["job.workflow_json"]),
-    ("template", _job(template=job_pb2.TemplateRef(name="t")), ["job.template"]),
+    ("template", _job(template=job_pb2.TemplateRef(name="t")), ["job.template.name"]),
     ("inputs", _job(inputs=[job_pb2.InputBinding(name="image", input_id=1)]), ["job.inputs"]),
     ("params no JSON", _params("{"), ["job.params_json"]),
     ("params blank", _params("  "), ["job.params_json"]),

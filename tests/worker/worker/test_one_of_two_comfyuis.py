@@ -56,7 +56,7 @@ async def seconds_for(jobs: JobServiceClient) -> float:
 
 
 async def occupy(jobs: JobServiceClient, good: Simulator, bad: str) -> list[int]:
-    """Two long jobs on one ComfyUI, one of them being rendered, and none on the good one."""
+    """Two long jobs on one ComfyUI, the first of them being rendered, and none on the good one."""
     hold = good.faults.hold()
     asked = [await jobs.create_job(picture(steps=STUCK_STEPS)) for _ in range(4)]
     on_bad = []
@@ -69,8 +69,16 @@ async def occupy(jobs: JobServiceClient, good: Simulator, bad: str) -> list[int]
     hold.release()
     assert len(on_bad) == 2
     sampling = job_pb2.PROGRESS_PHASE_SAMPLING
-    await until(jobs, on_bad[0], lambda job: job.progress.phase == sampling)
-    return on_bad
+    watches = {
+        asyncio.create_task(until(jobs, job_id, lambda job: job.progress.phase == sampling)): job_id
+        for job_id in on_bad
+    }
+    rendered, waiting = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    for watch in waiting:
+        watch.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    first = watches[rendered.pop()]
+    return [first, *(job_id for job_id in on_bad if job_id != first)]
 
 
 @pytest.mark.parametrize("how", ["dead", "frozen"])

@@ -56,7 +56,7 @@ class ModelJob:
 
     def end(self, attempt: int, call: str, *, retry: bool = True, charge: bool = True,
             forgivable: bool = False, rest: bool = False) -> str:  # fmt: skip
-        """An attempt ends: the first word on it counts, and may be repeated while there is a job."""
+        """An attempt ends: the first word counts, and may be repeated while there is a job."""
         if not self.holds(attempt):
             if self.status == "gone" or self.said.get(attempt, ("", ""))[0] != call:
                 raise RefusedByModelError("LEASE_LOST")

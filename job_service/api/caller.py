@@ -39,3 +39,11 @@ def require_role(*roles: Role) -> Principal:
             f"{caller.subject} has the role {caller.role}; this call takes {allowed}",
         )
     return caller
+
+
+def require_client() -> Principal:
+    """The caller, who must be a user, a gateway or an admin.
+
+    Raises RefusedError: ROLE_NOT_ALLOWED.
+    """
+    return require_role(Role.USER, Role.GATEWAY)

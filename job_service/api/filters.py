@@ -6,14 +6,15 @@ from typing import Any, Final
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_pb2
 
+from job_service.api import opaque_token, page_token
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.principal import Principal
 from job_service.jobs.states import STATUS_FROM_WIRE, TYPE_FROM_WIRE
 from job_service.store.conditions import JobConditions
-from job_service.store.listing import Order
+from job_service.store.listing import JobListing, Order
 
-ORDERS: Final[Mapping[int, Order]] = {
+_ORDERS: Final[Mapping[int, Order]] = {
     pb.JOB_ORDER_UNSPECIFIED: Order.CREATED_DESC,
     pb.JOB_ORDER_CREATED_DESC: Order.CREATED_DESC,
     pb.JOB_ORDER_CREATED_ASC: Order.CREATED_ASC,
@@ -66,6 +67,34 @@ def conditions(
         ),
         ids=list(filters.ids),
     )
+
+
+def check_view(checks: FieldChecks, view: int) -> None:
+    """Note a view that there is none of."""
+    if view not in job_pb2.JobView.values():
+        checks.wrong("view", f"has the unknown value {view}")
+
+
+def listing_of(
+    checks: FieldChecks, request: pb.ListJobsRequest, caller: Principal
+) -> tuple[JobListing, bytes]:
+    """What to ask the table, and the digest for page tokens."""
+    wanted = conditions(checks, request.filter, caller)
+    order = _ORDERS.get(request.order_by)
+    if order is None:
+        checks.wrong("order_by", f"has the unknown value {request.order_by}")
+    check_view(checks, request.view)
+    page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
+    digest = opaque_token.digest(request.filter, request.order_by, str(caller.visible_user))
+    after = page_token.decode(checks, "page_token", request.page_token, digest)
+    listing = JobListing(
+        wanted,
+        limit=page_size or limits.DEFAULT_PAGE,
+        max_bytes=limits.MAX_REPLY_BYTES,
+        order=order or Order.CREATED_DESC,
+        after=after,
+    )
+    return listing, digest
 
 
 _MAX_SEARCH: Final = 1_000

@@ -1,9 +1,7 @@
 """GenerationJobService: what clients call."""
 
-import unicodedata
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,23 +9,18 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
-from job_service.api import opaque_token, page_token, resume_token
-from job_service.api.caller import require_role
-from job_service.api.encode import (
-    artifact_message,
-    etag,
-    input_message,
-    job_message,
-    timestamp,
-)
+from job_service.api import page_token
+from job_service.api.artifacts import ArtifactCalls
+from job_service.api.caller import require_client
+from job_service.api.encode import etag, job_message
 from job_service.api.field_mask import NAMES_MODELS, check_mask, updated
-from job_service.api.filters import ORDERS, conditions
+from job_service.api.filters import check_view, conditions, listing_of
 from job_service.api.presenter import JobPresenter
-from job_service.api.queue_report import QueueReport, queue_position
+from job_service.api.queue_report import QueueReport
 from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.statistics import grouping, stats_message
 from job_service.api.templates import TemplateCalls
-from job_service.api.upload_stream import chunks, opening
+from job_service.api.watches import WatchCalls
 from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topics
@@ -39,18 +32,18 @@ from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
-from job_service.jobs.principal import Principal, Role
+from job_service.jobs.principal import Principal
 from job_service.jobs.recipe_book import RecipeBook
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL, PENDING
-from job_service.jobs.validation import new_job, new_jobs, owner
+from job_service.jobs.validation import new_job, new_jobs
 from job_service.queue.positions import QueuePositions
-from job_service.store.artifacts import ArtifactRow, ArtifactTable
+from job_service.store.artifacts import ArtifactTable
 from job_service.store.creation import JobCreation
 from job_service.store.edits import EditStore
 from job_service.store.job_stats import JobStatsStore
 from job_service.store.jobs import JobStore
-from job_service.store.listing import JobListing, ListingStore, Order
+from job_service.store.listing import ListingStore
 from job_service.store.tables import JobRow
 from job_service.store.templates import TemplateStore
 
@@ -61,7 +54,10 @@ _UPDATE_TRIES: Final = 5
 
 
 class GenerationJobServicer(
-    TemplateCalls, generation_job_service_pb2_grpc.GenerationJobServiceServicer
+    ArtifactCalls,
+    TemplateCalls,
+    WatchCalls,
+    generation_job_service_pb2_grpc.GenerationJobServiceServicer,
 ):
     """Serves clients."""
 
@@ -111,7 +107,7 @@ class GenerationJobServicer(
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
-        caller = _client()
+        caller = require_client()
         (job,) = await self._accepted(
             [request.job], caller, lambda bounds, book: [new_job(request, caller, bounds, book)]
         )
@@ -123,7 +119,7 @@ class GenerationJobServicer(
     async def BatchCreateJobs(
         self, request: pb.BatchCreateJobsRequest, context: Context
     ) -> pb.BatchCreateJobsResponse:
-        caller = _client()
+        caller = require_client()
         jobs = await self._accepted(
             [one.job for one in request.requests],
             caller,
@@ -147,10 +143,10 @@ class GenerationJobServicer(
         return response
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         _job_id(checks, request.id)
-        _view(checks, request.view)
+        check_view(checks, request.view)
         checks.raise_if_wrong()
         row = await self._jobs.require(request.id, caller.visible_user)
         if request.view == job_pb2.JOB_VIEW_BASIC:
@@ -158,9 +154,9 @@ class GenerationJobServicer(
         return pb.GetJobResponse(job=await self._presenter.full(row))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
-        listing, digest = _listing(checks, request, caller)
+        listing, digest = listing_of(checks, request, caller)
         checks.raise_if_wrong()
         page = await self._listing.page(listing)
         more = page.more
@@ -187,7 +183,7 @@ class GenerationJobServicer(
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.text("reason", request.reason, longest=limits.MAX_REASON)
@@ -199,7 +195,7 @@ class GenerationJobServicer(
     async def UpdateJob(
         self, request: pb.UpdateJobRequest, context: Context
     ) -> pb.UpdateJobResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         checks.integer("job.id", request.job.id, low=1, high=2**63 - 1)
         check_mask(checks, request.update_mask)
@@ -218,7 +214,7 @@ class GenerationJobServicer(
     async def SetJobContent(
         self, request: pb.SetJobContentRequest, context: Context
     ) -> pb.SetJobContentResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         _job_id(checks, request.id)
         content_id = request.content_id if request.HasField("content_id") else None
@@ -232,7 +228,7 @@ class GenerationJobServicer(
     async def BatchCancelJobs(
         self, request: pb.BatchCancelJobsRequest, context: Context
     ) -> pb.BatchCancelJobsResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         checks.text("reason", request.reason, longest=limits.MAX_REASON)
         wanted = conditions(checks, request.filter, caller)
@@ -255,7 +251,7 @@ class GenerationJobServicer(
     async def DeleteJob(
         self, request: pb.DeleteJobRequest, context: Context
     ) -> pb.DeleteJobResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.raise_if_wrong()
@@ -271,7 +267,7 @@ class GenerationJobServicer(
         return pb.DeleteJobResponse(deleted=True)
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.raise_if_wrong()
@@ -279,63 +275,10 @@ class GenerationJobServicer(
         self._hub.publish(JobChanged(row.id), *pending_topics(row))
         return pb.RetryJobResponse(job=await self._presenter.full(row))
 
-    async def WatchJob(
-        self, request: pb.WatchJobRequest, context: Context
-    ) -> AsyncIterator[pb.WatchJobResponse]:
-        caller = _client()
-        checks = FieldChecks()
-        _job_id(checks, request.id)
-        checks.raise_if_wrong()
-        preview = None
-        revision = 0
-        async for row in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
-            if row is None:
-                yield pb.WatchJobResponse(keep_alive=pb.KeepAlive())
-                continue
-            response = pb.WatchJobResponse(job=await self._presenter.full(row))
-            if row.revision != revision:
-                revision, place = row.revision, await self._positions.follow(row)
-            else:
-                place = self._positions.last_seen(row.id)
-            if place is not None:
-                response.queue_position.CopyFrom(queue_position(place))
-            yield response
-            if request.include_previews:
-                newest = self._board.preview(row.id, row.attempt)
-                if newest is not None and newest is not preview:
-                    preview = newest
-                    yield pb.WatchJobResponse(preview=newest)
-
-    async def WatchJobs(
-        self, request: pb.WatchJobsRequest, context: Context
-    ) -> AsyncIterator[pb.WatchJobsResponse]:
-        caller = _client()
-        checks = FieldChecks()
-        wanted = conditions(checks, request.filter, caller)
-        digest = opaque_token.digest(request.filter, str(caller.visible_user))
-        since = resume_token.decode(checks, "resume_token", request.resume_token, digest)
-        checks.raise_if_wrong()
-        async for event in self._watches.watch(
-            wanted,
-            since=since,
-            changes_only=request.changes_only,
-            keep_alive=self._keep_alive,
-        ):
-            response = pb.WatchJobsResponse()
-            if event.job is not None:
-                response.job.CopyFrom(await self._presenter.basic(event.job))
-            elif event.removed is not None:
-                response.removed_job_id = event.removed
-            else:
-                response.keep_alive.SetInParent()
-            if event.position is not None:
-                response.resume_token = resume_token.encode(digest, event.position)
-            yield response
-
     async def GetJobStats(
         self, request: pb.GetJobStatsRequest, context: Context
     ) -> pb.GetJobStatsResponse:
-        caller = _client()
+        caller = require_client()
         checks = FieldChecks()
         wanted = conditions(checks, request.filter, caller)
         dimensions, interval = grouping(checks, request)
@@ -346,66 +289,8 @@ class GenerationJobServicer(
     async def GetQueueStats(
         self, request: pb.GetQueueStatsRequest, context: Context
     ) -> pb.GetQueueStatsResponse:
-        _client()
+        require_client()
         return await self._queue_report.report()
-
-    async def ReadArtifact(
-        self, request: pb.ReadArtifactRequest, context: Context
-    ) -> AsyncIterator[pb.ReadArtifactResponse]:
-        artifact = await self._artifact(request, FieldChecks())
-        yield pb.ReadArtifactResponse(artifact=artifact_message(artifact))
-        async for chunk in self._objects.read(artifact.object_key, limits.MAX_CHUNK_BYTES):
-            yield pb.ReadArtifactResponse(chunk=chunk)
-
-    async def GetArtifactUrl(
-        self, request: pb.GetArtifactUrlRequest, context: Context
-    ) -> pb.GetArtifactUrlResponse:
-        checks = FieldChecks()
-        lifetime = limits.DEFAULT_URL_LIFETIME
-        if request.HasField("lifetime"):
-            lifetime = checks.duration(
-                "lifetime",
-                request.lifetime,
-                low=limits.MIN_URL_LIFETIME,
-                high=limits.MAX_URL_LIFETIME,
-            )
-        artifact = await self._artifact(request, checks)
-        # Counted from before the signature, so that the URL works at least that long.
-        expires_at = datetime.now(UTC) + lifetime
-        url = await self._objects.signed_url(artifact.object_key, lifetime)
-        return pb.GetArtifactUrlResponse(url=url, expires_at=timestamp(expires_at))
-
-    async def _artifact(
-        self, request: pb.ReadArtifactRequest | pb.GetArtifactUrlRequest, checks: FieldChecks
-    ) -> ArtifactRow:
-        caller = _client()
-        checks.integer("artifact_id", request.artifact_id, low=1, high=2**63 - 1)
-        if request.thumbnail_size and request.thumbnail_size not in limits.THUMBNAIL_SIZES:
-            sizes = ", ".join(map(str, limits.THUMBNAIL_SIZES))
-            checks.wrong("thumbnail_size", f"must be 0 or one of {sizes}")
-        checks.raise_if_wrong()
-        artifact = await self._artifacts.get(
-            request.artifact_id, request.thumbnail_size, caller.visible_user
-        )
-        if artifact is None:
-            raise RefusedError(
-                Refusal.ARTIFACT_NOT_FOUND, f"there is no artifact {request.artifact_id}"
-            )
-        return artifact
-
-    async def UploadInput(
-        self, request: AsyncIterator[pb.UploadInputRequest], context: Context
-    ) -> pb.UploadInputResponse:
-        caller = _client()
-        header = (await opening(request)).header
-        checks = FieldChecks()
-        filename = checks.filename("header.filename", header.filename)
-        if any(unicodedata.category(character) == "Cc" for character in filename):
-            checks.wrong("header.filename", "must not contain control characters")
-        user_id = owner(checks, "header.user_id", header.user_id, caller)
-        checks.raise_if_wrong()
-        stored = await self._uploads.take(user_id, filename, chunks(request))
-        return pb.UploadInputResponse(input=input_message(stored))
 
     async def _accepted(
         self,
@@ -497,36 +382,5 @@ def _require_attempts_left(row: JobRow, new: NewJob) -> None:
         )
 
 
-def _client() -> Principal:
-    return require_role(Role.USER, Role.GATEWAY)
-
-
 def _job_id(checks: FieldChecks, job_id: int) -> None:
     checks.integer("id", job_id, low=1, high=2**63 - 1)
-
-
-def _view(checks: FieldChecks, view: int) -> None:
-    if view not in job_pb2.JobView.values():
-        checks.wrong("view", f"has the unknown value {view}")
-
-
-def _listing(
-    checks: FieldChecks, request: pb.ListJobsRequest, caller: Principal
-) -> tuple[JobListing, bytes]:
-    """What to ask the table, and the digest for page tokens."""
-    wanted = conditions(checks, request.filter, caller)
-    order = ORDERS.get(request.order_by)
-    if order is None:
-        checks.wrong("order_by", f"has the unknown value {request.order_by}")
-    _view(checks, request.view)
-    page_size = checks.integer("page_size", request.page_size, low=0, high=limits.MAX_PAGE)
-    digest = opaque_token.digest(request.filter, request.order_by, str(caller.visible_user))
-    after = page_token.decode(checks, "page_token", request.page_token, digest)
-    listing = JobListing(
-        wanted,
-        limit=page_size or limits.DEFAULT_PAGE,
-        max_bytes=limits.MAX_REPLY_BYTES,
-        order=order or Order.CREATED_DESC,
-        after=after,
-    )
-    return listing, digest

@@ -8,11 +8,10 @@ import grpc
 from generation_jobs.v1 import model_service_pb2 as pb
 from generation_jobs.v1 import model_service_pb2_grpc
 
-from job_service.api.caller import require_role
+from job_service.api.caller import require_client
 from job_service.api.encode import timestamp
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
-from job_service.jobs.principal import Role
 from job_service.queue.fleet import Fleet
 from job_service.store.fleet_rows import FleetRows
 from job_service.store.models import ModelQuery, ModelRow, ModelStore
@@ -41,7 +40,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        require_role(Role.USER, Role.GATEWAY)
+        require_client()
         checks = FieldChecks()
         query = _query(checks, request)
         checks.raise_if_wrong()
@@ -58,7 +57,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     async def RefreshModels(
         self, request: pb.RefreshModelsRequest, context: Context
     ) -> pb.RefreshModelsResponse:
-        require_role(Role.USER, Role.GATEWAY)
+        require_client()
         workers = await self._rows.workers(include_gone=False)
         self._fleet.ask_for_catalogues()
         return pb.RefreshModelsResponse(workers_asked=len(workers))

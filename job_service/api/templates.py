@@ -11,12 +11,11 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import workflow_template_pb2
 
-from job_service.api.caller import require_role
+from job_service.api.caller import require_client
 from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.template_messages import built_in_message, draft_of, etag, stored_message
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
-from job_service.jobs.principal import Role
 from job_service.jobs.recipe_book import TemplateKey
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.templates import TemplateDraft, TemplateRow, TemplateStore
@@ -155,7 +154,7 @@ class TemplateCalls:
 
 def _owner() -> UUID | None:
     """Whose templates the caller stores: its user's, or everybody's."""
-    return require_role(Role.USER, Role.GATEWAY).visible_user
+    return require_client().visible_user
 
 
 def _name(checks: FieldChecks, name: str) -> None:

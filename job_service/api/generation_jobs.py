@@ -283,7 +283,9 @@ class GenerationJobServicer(
         wanted = conditions(checks, request.filter, caller)
         dimensions, interval = grouping(checks, request)
         checks.raise_if_wrong()
-        rows = await self._job_stats.rows(wanted, dimensions, interval)
+        rows = await self._job_stats.rows(
+            wanted, dimensions, interval, with_storage=request.include_storage
+        )
         return pb.GetJobStatsResponse(rows=map(stats_message, rows))
 
     async def GetQueueStats(

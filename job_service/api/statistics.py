@@ -58,6 +58,9 @@ def stats_message(row: JobStatsRow) -> pb.JobStats:
         stats.waiting.CopyFrom(_quantiles_message(row.waiting))
     if row.running is not None:
         stats.running.CopyFrom(_quantiles_message(row.running))
+    if row.storage is not None:
+        stats.artifact_count = row.storage.artifact_count
+        stats.artifact_bytes = row.storage.artifact_bytes
     for column, value in row.group.items():
         _set_group(stats, column, value)
     return stats

@@ -60,11 +60,35 @@ SELECT {groups}
     percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (
         ORDER BY extract(epoch FROM job.completed_at - job.started_at)
     ) AS running
-FROM generation_jobs AS job
+    {storage_columns}
+FROM generation_jobs AS job {storage}
 WHERE {where}
 {group_by}
 LIMIT :most
 """
+
+
+# One row for each job, so that nothing else is counted twice. The same files as
+# job_service.store.artifacts finds for a job.
+_STORAGE: Final = """
+LEFT JOIN LATERAL (
+    SELECT count(*) AS files, sum(artifact.size) AS bytes FROM job_artifacts AS artifact
+    WHERE artifact.job_id = job.id AND artifact.attempt = job.attempt
+        AND artifact.stored_at IS NOT NULL AND job.status = 'completed'
+) AS kept ON true
+"""
+_STORAGE_COLUMNS: Final = """,
+    CAST(coalesce(sum(kept.files), 0) AS bigint) AS artifact_count,
+    CAST(coalesce(sum(kept.bytes), 0) AS bigint) AS artifact_bytes
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The files that jobs have kept."""
+
+    artifact_count: int
+    artifact_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +112,7 @@ class JobStatsRow:
     cancelled: int
     waiting: Quantiles | None
     running: Quantiles | None
+    storage: Storage | None
 
 
 class JobStatsStore:
@@ -101,8 +126,13 @@ class JobStatsStore:
         conditions: JobConditions,
         dimensions: Sequence[Dimension],
         interval: timedelta,
+        *,
+        with_storage: bool = False,
     ) -> list[JobStatsRow]:
-        """A row for each group that has jobs, by group; without dimensions one row in all."""
+        """A row for each group that has jobs, by group; without dimensions one row in all.
+
+        ``with_storage`` looks at the files of each job, too.
+        """
         where, parameters = conditions.where()
         if not _BOUNDING & parameters.keys():
             where = f"{where} AND job.created_at >= now() - :window"
@@ -112,6 +142,8 @@ class JobStatsStore:
         positions = ", ".join(str(n + 1) for n in range(len(dimensions)))
         sql = _STATS.format(
             groups="".join(f"{one.value} AS {one.column}, " for one in dimensions),
+            storage_columns=_STORAGE_COLUMNS if with_storage else "",
+            storage=_STORAGE if with_storage else "",
             where=where,
             group_by=f"GROUP BY {positions} ORDER BY {positions}" if dimensions else "",
         )
@@ -125,6 +157,7 @@ class JobStatsStore:
                 cancelled=row.cancelled,
                 waiting=_quantiles(row.waiting_mean, row.waiting),
                 running=_quantiles(row.running_mean, row.running),
+                storage=Storage(row.artifact_count, row.artifact_bytes) if with_storage else None,
             )
             for row in rows
         ]

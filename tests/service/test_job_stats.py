@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from statistics import mean, quantiles
 from typing import Any
@@ -14,7 +15,7 @@ from google.protobuf import timestamp_pb2
 from psycopg.types.json import Jsonb
 
 from job_service.jobs.states import STATUS_TO_WIRE
-from tests.jobs_protocol import ProtocolClient, in_an_hour, refused
+from tests.jobs_protocol import FAILED, ProtocolClient, in_an_hour, refused
 from tests.service_fixture import Sql
 
 #: A time at which a bucket of a day begins.
@@ -85,6 +86,10 @@ def check_quantiles(found: pb.DurationQuantiles, values: list[float]) -> None:
 async def test_an_empty_table_has_numbers_too(client: ProtocolClient) -> None:
     assert await stats(client) == [pb.JobStats()]
     assert await stats(client, pb.STATS_DIMENSION_STATUS) == []
+    assert await stats(client, include_storage=True) == [
+        pb.JobStats(artifact_count=0, artifact_bytes=0)
+    ]
+    assert await stats(client, pb.STATS_DIMENSION_USER, include_storage=True) == []
 
 
 async def test_totals_success_rate_and_quantiles_agree_with_a_plain_reading(
@@ -182,3 +187,71 @@ async def test_without_a_time_it_is_about_the_last_ninety_days(
         assert every.total == 60
     (ended,) = await stats(client, filter=job_pb2.JobFilter(completed_after=beginning))
     assert ended.total == sum(job["completed_at"] is not None for job in jobs)
+
+
+async def insert_files(sql: Sql, draw: random.Random, jobs: list[dict[str, Any]]) -> None:
+    """Up to four files of each job, of its latest attempt (2) or one before; not all arrived."""
+    for job in jobs:
+        job["files"] = []
+        for position in range(draw.randrange(5)):
+            attempt, size = draw.choice([1, 2, 2, 2]), draw.randrange(10**6)
+            stored = draw.random() < 0.8
+            await sql.execute(
+                "INSERT INTO job_artifacts (job_id, attempt, role, position, thumbnail_size,"
+                " filename, content_type, size, sha256, object_key, stored_at)"
+                " VALUES (%s, %s, %s, %s, %s, 'p.png', 'image/png', %s, sha256('x'), 'k', %s)",
+                [
+                    job["id"],
+                    attempt,
+                    "thumbnail" if position % 2 else "output",
+                    position,
+                    150 if position % 2 else 0,
+                    size,
+                    job["created_at"] if stored else None,
+                ],
+            )
+            if job["status"] == "completed" and attempt == 2 and stored:
+                job["files"].append(size)
+    await sql.execute("UPDATE generation_jobs SET attempt = 2")
+
+
+async def test_files_kept_are_counted_in_every_grouping_and_change_no_other_number(
+    client: ProtocolClient, sql: Sql
+) -> None:
+    draw = random.Random(5)
+    jobs = await insert(sql, draw, 200)
+    await insert_files(sql, draw, jobs)
+    groupings: list[tuple[list[Any], Callable[[dict[str, Any]], Any] | None]] = [
+        ([], lambda job: None),
+        ([pb.STATS_DIMENSION_USER], lambda job: job["user_id"]),
+        ([pb.STATS_DIMENSION_CHECKPOINT, pb.STATS_DIMENSION_USER],
+         lambda job: (job["checkpoint_model"], job["user_id"])),
+        *(([one], None) for one in pb.StatsDimension.values()[1:]),
+    ]  # fmt: skip
+    every = [size for job in jobs for size in job["files"]]
+    assert len(every) > 50
+    for group_by, key in groupings:
+        plain = await stats(client, *group_by)
+        with_storage = await stats(client, *group_by, include_storage=True)
+        assert sum(row.artifact_count for row in with_storage) == len(every)
+        assert sum(row.artifact_bytes for row in with_storage) == sum(every)
+        if key is not None:
+            groups = defaultdict(list)
+            for job in jobs:
+                groups[key(job)] += job["files"]
+            assert [(row.artifact_count, row.artifact_bytes) for row in with_storage] == [
+                (len(sizes), sum(sizes)) for _, sizes in sorted(groups.items())
+            ]
+        for row in with_storage:
+            row.ClearField("artifact_count")
+            row.ClearField("artifact_bytes")
+        assert with_storage == plain
+
+    (one,) = await stats(client, filter=job_pb2.JobFilter(user_id=USERS[0]), include_storage=True)
+    assert one.artifact_bytes == sum(
+        sum(job["files"]) for job in jobs if job["user_id"] == USERS[0]
+    )
+    (failed,) = await stats(
+        client, filter=job_pb2.JobFilter(statuses=[FAILED]), include_storage=True
+    )
+    assert (failed.artifact_count, failed.artifact_bytes) == (0, 0)

@@ -153,6 +153,7 @@ async def test_no_read_of_200_000_jobs_goes_through_the_whole_table(
 
         for wanted in filters():
             await check(stats(filter=wanted)(), wanted)
+            await check(stats(filter=wanted, include_storage=True)(), (wanted, "files"))
             for order in pb.JobOrder.values()[1:]:
                 page = await check(
                     client.list_jobs(
@@ -171,6 +172,7 @@ async def test_no_read_of_200_000_jobs_goes_through_the_whole_table(
                     await check(next_page, (wanted, order, "next page"))
         for dimension in pb.StatsDimension.values()[1:]:
             await check(stats(group_by=[dimension])(), dimension)
+            await check(stats(group_by=[dimension], include_storage=True)(), (dimension, "files"))
         await check(stats(group_by=pb.StatsDimension.values()[1:])(), "all dimensions")
         (newest,) = (await client.list_jobs(filter={"statuses": [COMPLETED]}, page_size=1)).jobs
         full = await client.get(newest.id)

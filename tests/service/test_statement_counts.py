@@ -23,8 +23,8 @@ def listing(**fields: Any) -> Read:
     return lambda client: client.list_jobs(page_size=1000, **fields)
 
 
-def stats(*group_by: "pb.StatsDimension.ValueType") -> Read:
-    request = pb.GetJobStatsRequest(group_by=group_by)
+def stats(*group_by: "pb.StatsDimension.ValueType", include_storage: bool = False) -> Read:
+    request = pb.GetJobStatsRequest(group_by=group_by, include_storage=include_storage)
     return lambda client: client.stub.GetJobStats(request, timeout=20)
 
 
@@ -46,6 +46,7 @@ READS: Final[list[tuple[str, Read, int]]] = [
     ("GetJob of a job that waits", lambda client: client.get(2), 3),
     ("GetJob of a job that is done", lambda client: client.get(1), 3),
     ("GetJobStats", stats(), 1),
+    ("GetJobStats with the files", stats(pb.STATS_DIMENSION_USER, include_storage=True), 1),
     *(
         (f"GetJobStats by {pb.StatsDimension.Name(one)}", stats(one), 1)
         for one in pb.StatsDimension.values()[1:]

@@ -882,6 +882,12 @@ class GetJobStatsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
+    INCLUDE_STORAGE_FIELD_NUMBER: _builtins.int
+    include_storage: _builtins.bool
+    """Also count the files of these jobs: `artifact_count` and `artifact_bytes`. With a user in the
+    filter or in `group_by`, and an early `created_after`, that is what a user's files take up. It
+    costs a look at the files of each job.
+    """
     @_builtins.property
     def filter(self) -> _job_pb2.JobFilter:
         """Which jobs. Without any condition on times, ids or legacy_request_id: those created in the last
@@ -902,10 +908,11 @@ class GetJobStatsRequest(_message.Message):
         filter: _job_pb2.JobFilter | None = ...,
         group_by: _abc.Iterable[Global___StatsDimension.ValueType] | None = ...,
         interval: _duration_pb2.Duration | None = ...,
+        include_storage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "interval", b"interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group_by", b"group_by", "interval", b"interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group_by", b"group_by", "include_storage", b"include_storage", "interval", b"interval"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -955,6 +962,8 @@ class JobStats(_message.Message):
     SUCCESS_RATE_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    ARTIFACT_COUNT_FIELD_NUMBER: _builtins.int
+    ARTIFACT_BYTES_FIELD_NUMBER: _builtins.int
     status: _job_pb2.JobStatus.ValueType
     """The group: status, if grouped by it."""
     job_type: _job_pb2.JobType.ValueType
@@ -977,6 +986,13 @@ class JobStats(_message.Message):
     """Of these, CANCELLED."""
     success_rate: _builtins.float
     """completed / (completed + failed), 0 to 1. Absent: none has ended either way."""
+    artifact_count: _builtins.int
+    """Files kept of these jobs, as GetJob lists them: what the completed attempt made, thumbnails and
+    intermediate results included. Files whose retention is over do not count. Absent unless
+    `include_storage`.
+    """
+    artifact_bytes: _builtins.int
+    """What they take up in the artifact store, in bytes. Absent unless `include_storage`."""
     @_builtins.property
     def bucket_start(self) -> _timestamp_pb2.Timestamp:
         """Start of the time bucket, if grouped by it."""
@@ -1006,15 +1022,25 @@ class JobStats(_message.Message):
         success_rate: _builtins.float | None = ...,
         waiting: Global___DurationQuantiles | None = ...,
         running: Global___DurationQuantiles | None = ...,
+        artifact_count: _builtins.int | None = ...,
+        artifact_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hour_of_day", b"_hour_of_day", "_success_rate", b"_success_rate", "bucket_start", b"bucket_start", "hour_of_day", b"hour_of_day", "running", b"running", "success_rate", b"success_rate", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_artifact_bytes", b"_artifact_bytes", "_artifact_count", b"_artifact_count", "_hour_of_day", b"_hour_of_day", "_success_rate", b"_success_rate", "artifact_bytes", b"artifact_bytes", "artifact_count", b"artifact_count", "bucket_start", b"bucket_start", "hour_of_day", b"hour_of_day", "running", b"running", "success_rate", b"success_rate", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hour_of_day", b"_hour_of_day", "_success_rate", b"_success_rate", "bucket_start", b"bucket_start", "cancelled", b"cancelled", "checkpoint_model", b"checkpoint_model", "completed", b"completed", "error_code", b"error_code", "failed", b"failed", "hour_of_day", b"hour_of_day", "job_type", b"job_type", "running", b"running", "status", b"status", "success_rate", b"success_rate", "total", b"total", "user_id", b"user_id", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_artifact_bytes", b"_artifact_bytes", "_artifact_count", b"_artifact_count", "_hour_of_day", b"_hour_of_day", "_success_rate", b"_success_rate", "artifact_bytes", b"artifact_bytes", "artifact_count", b"artifact_count", "bucket_start", b"bucket_start", "cancelled", b"cancelled", "checkpoint_model", b"checkpoint_model", "completed", b"completed", "error_code", b"error_code", "failed", b"failed", "hour_of_day", b"hour_of_day", "job_type", b"job_type", "running", b"running", "status", b"status", "success_rate", b"success_rate", "total", b"total", "user_id", b"user_id", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__artifact_bytes: _TypeAlias = _typing.Literal["artifact_bytes"]  # noqa: Y015
+    _WhichOneofArgType__artifact_bytes: _TypeAlias = _typing.Literal["_artifact_bytes", b"_artifact_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__artifact_count: _TypeAlias = _typing.Literal["artifact_count"]  # noqa: Y015
+    _WhichOneofArgType__artifact_count: _TypeAlias = _typing.Literal["_artifact_count", b"_artifact_count"]  # noqa: Y015
     _WhichOneofReturnType__hour_of_day: _TypeAlias = _typing.Literal["hour_of_day"]  # noqa: Y015
     _WhichOneofArgType__hour_of_day: _TypeAlias = _typing.Literal["_hour_of_day", b"_hour_of_day"]  # noqa: Y015
     _WhichOneofReturnType__success_rate: _TypeAlias = _typing.Literal["success_rate"]  # noqa: Y015
     _WhichOneofArgType__success_rate: _TypeAlias = _typing.Literal["_success_rate", b"_success_rate"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__artifact_bytes) -> _WhichOneofReturnType__artifact_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__artifact_count) -> _WhichOneofReturnType__artifact_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hour_of_day) -> _WhichOneofReturnType__hour_of_day | None: ...
     @_typing.overload

@@ -59,7 +59,13 @@ async def _artifact_store(url: str) -> Finding:
 
     try:
         store = ObjectStoreOfArtifacts.from_url(url)
-        await store.put(key, chunks(), size=len(content), sha256=hashlib.sha256(content).digest())
+        await store.put(
+            key,
+            chunks(),
+            size=len(content),
+            sha256=hashlib.sha256(content).digest(),
+            content_type="application/octet-stream",
+        )
         read = b"".join([chunk async for chunk in store.read(key, len(content))])
         await store.delete([key])
     except RefusedError as error:

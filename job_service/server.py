@@ -46,6 +46,7 @@ from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
 from job_service.queue.positions import QueuePositions
 from job_service.queue.signature_cache import SignatureCache
+from job_service.queue.sweeping import Retention, Sweeping
 from job_service.queue.upkeep import Upkeep
 from job_service.settings import Settings
 from job_service.store.admission import AdmissionStore, UserCaps
@@ -65,6 +66,7 @@ from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
 from job_service.store.queue_positions import QueuePositionStore
 from job_service.store.queue_stats import QueueStatsStore
+from job_service.store.retention import RetentionStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.templates import TemplateStore
 from job_service.store.upkeep import UpkeepStore
@@ -141,16 +143,24 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     upkeep = Upkeep(
         hub,
         UpkeepStore(database, caps),
-        jobs,
         leases,
-        changes,
         board,
-        Sweeper(artifacts, inputs, signatures, objects),
         ttl,
-        settings.tombstone_retention,
         on_database=healthy.database,
     )
-
+    sweeping = Sweeping(
+        hub,
+        jobs,
+        RetentionStore(database),
+        changes,
+        Sweeper(artifacts, inputs, objects),
+        signatures,
+        Retention(
+            tombstones=settings.tombstone_retention,
+            artifacts=settings.artifact_retention,
+            jobs=settings.job_retention,
+        ),
+    )
     templates = TemplateStore(database)
     presenter = JobPresenter(database, artifacts, board, fleet)
     server = grpc.aio.server(
@@ -239,6 +249,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         for name, loop in (
             ("dispatcher", dispatcher.run),
             ("upkeep", upkeep.run),
+            ("sweeping", sweeping.run),
             ("admission", Admission(hub, AdmissionStore(database, caps)).run),
             ("catch-up", feed.catch_up),
             ("changes", change_feed.run),

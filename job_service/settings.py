@@ -112,7 +112,17 @@ def _at_least_five_minutes(value: timedelta) -> timedelta:
     return value
 
 
+def _an_hour_or_more(value: timedelta) -> timedelta:
+    """Whoever takes seconds for days must not lose every job."""
+    if value < timedelta(hours=1):
+        raise ValueError("must be at least 3600 seconds")
+    if value > timedelta(days=36_500):
+        raise ValueError("must be at most a hundred years; leave it out to keep them for ever")
+    return value
+
+
 Duration = Annotated[timedelta, WrapValidator(_duration)]
+Retained = Annotated[Duration, AfterValidator(_an_hour_or_more)]
 
 
 def _patterns(value: Any) -> Any:
@@ -183,6 +193,15 @@ class Settings(BaseSettings):
     input_retention: Annotated[Duration, AfterValidator(_at_least_five_minutes)] = Field(
         default=timedelta(hours=24),
         description="how long an uploaded picture is kept that no job refers to",
+    )
+    artifact_retention: Retained | None = Field(
+        default=None,
+        description="how long files are kept after their job has come to rest; absent: for ever",
+    )
+    job_retention: Retained | None = Field(
+        default=None,
+        description="how long jobs and their files are kept after they have come to rest, unless "
+        "the application refers to them; absent: for ever",
     )
     max_artifact_bytes: int = Field(
         default=1024**3,

@@ -24,7 +24,7 @@ from job_service.api.watches import WatchCalls
 from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topics
-from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
+from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, WorkerConcerned
 from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
@@ -263,7 +263,7 @@ class GenerationJobServicer(
             # a job that goes once it has ended may have been removed by upkeep since it was seen
             if not (request.cancel and error.refusal is Refusal.JOB_NOT_FOUND):
                 raise
-        self._hub.publish(JobChanged(request.id), UpkeepDue())
+        self._hub.publish(JobChanged(request.id), SweepDue())
         return pb.DeleteJobResponse(deleted=True)
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:

@@ -11,7 +11,7 @@ from job_service.api.caller import require_role
 from job_service.api.encode import attempt_message, duration, timestamp
 from job_service.api.presenter import JobPresenter
 from job_service.events.announcements import pending_topics
-from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkerConcerned
+from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDue, WorkerConcerned
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
 from job_service.jobs.error_policy import error_of
@@ -199,7 +199,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     def _announce_loss(self, before: JobRow) -> None:
         """Tell watchers, and the worker that has lost its lease."""
         self._board.forget(before.id)
-        self._hub.publish(JobChanged(before.id), JobEnded(), UpkeepDue())
+        self._hub.publish(JobChanged(before.id), JobEnded(), UpkeepDue(), SweepDue())
         if before.worker_id is not None:
             self._hub.publish(WorkerConcerned(before.worker_id))
 

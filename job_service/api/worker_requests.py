@@ -167,9 +167,7 @@ def new_artifact(
             "header.thumbnail_size", header.thumbnail_size, low=0, high=4096
         ),
         filename=checks.filename("header.filename", header.filename),
-        content_type=checks.text(
-            "header.content_type", header.content_type, shortest=1, longest=127
-        ),
+        content_type=_content_type(checks, "header.content_type", header.content_type),
         size=checks.integer("header.size", header.size, low=0, high=max_bytes),
         sha256=header.sha256,
         width=checks.integer("header.width", header.width, low=0, high=2**31 - 1),
@@ -178,6 +176,14 @@ def new_artifact(
         duration_ms=_duration_ms(checks, "header.duration", header),
     )
     return lease_key(checks, "header.lease", header.lease), artifact
+
+
+def _content_type(checks: FieldChecks, path: str, value: str) -> str:
+    """What may stand in an HTTP header: buckets answer with it."""
+    checks.text(path, value, shortest=1, longest=127)
+    if not all(" " <= character <= "~" for character in value):
+        checks.wrong(path, "must have printable ASCII characters only, as image/png has")
+    return value
 
 
 def _duration_ms(checks: FieldChecks, path: str, header: pb.ArtifactHeader) -> int | None:

@@ -31,7 +31,7 @@ from job_service.api.worker_requests import (
     worker_offer,
 )
 from job_service.artifacts.objects import ContentMismatchError, ObjectStoreOfArtifacts
-from job_service.events.hub import Hub, JobChanged, JobEnded, UpkeepDue, WorkAvailable
+from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDue, WorkAvailable
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy, limits
 from job_service.jobs.fields import FieldChecks
@@ -215,6 +215,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
                 chunks(request),
                 size=artifact.size,
                 sha256=artifact.sha256,
+                content_type=artifact.content_type,
             )
         except ContentMismatchError as error:
             raise RefusedError(Refusal.CONTENT_MISMATCH, str(error)) from error
@@ -400,8 +401,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             self._hub.publish(JobChanged(lease.job_id), JobEnded())
             if ended.status == "pending":
                 self._hub.publish(WorkAvailable(), UpkeepDue())
-            if ended.deleting or ended.status == "cancelled":
-                self._hub.publish(UpkeepDue())
+            if ended.deleting or ended.status != "completed":
+                self._hub.publish(SweepDue())
         return STATUS_TO_WIRE[ended.status]
 
 

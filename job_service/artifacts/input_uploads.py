@@ -72,7 +72,13 @@ class InputUploads:
         return size, digest.digest()
 
     async def _store(self, row: InputRow, file: BinaryIO) -> InputRow:
-        await self._objects.put(row.object_key, _blocks(file), size=row.size, sha256=row.sha256)
+        await self._objects.put(
+            row.object_key,
+            _blocks(file),
+            size=row.size,
+            sha256=row.sha256,
+            content_type=row.content_type,
+        )
         stored = await self._table.stored(row.id)
         if stored is None:
             # Swept before the bytes were here: nobody else will remove them.

@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from job_service.jobs.refusals import Refusal, RefusedError
 
@@ -48,24 +48,40 @@ class ObjectStoreOfArtifacts:
             raise ValueError(f"cannot open the artifact store {url}: {error}") from error
 
     async def put(
-        self, key: str, content: AsyncIterable[bytes], *, size: int, sha256: bytes
+        self,
+        key: str,
+        content: AsyncIterable[bytes],
+        *,
+        size: int,
+        sha256: bytes,
+        content_type: str,
     ) -> None:
         """Store an object, at most two parts of it in memory at a time.
+
+        Its signed URLs will say this content type. A directory keeps none, and has no URLs.
 
         Raises ContentMismatchError, leaving nothing behind, when ``content`` does not have this
         size and SHA-256.
         """
         measured = _Measured(content, size)
+        attributes: dict[str, str] | None = None
+        if not isinstance(self._store, LocalStore):  # which refuses them
+            attributes = {"Content-Type": content_type}
         if size <= _PART_BYTES:
             whole = b"".join([chunk async for chunk in measured])
             measured.check(sha256)
             with _store_errors():
-                await obstore.put_async(self._store, key, whole)
+                await obstore.put_async(self._store, key, whole, attributes=attributes)
             return
         with _store_errors():
             try:
                 await obstore.put_async(
-                    self._store, key, measured, chunk_size=_PART_BYTES, max_concurrency=2
+                    self._store,
+                    key,
+                    measured,
+                    attributes=attributes,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=2,
                 )
             except Exception:
                 # The store wraps what the iterator raised in an error of its own.

@@ -59,6 +59,11 @@ class UpkeepDue:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepDue:
+    """A job is to be removed, or is gone, or an attempt has come to nothing: files may go."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The replica shuts down: held calls must end. Everybody receives it."""
 

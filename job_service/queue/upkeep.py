@@ -1,4 +1,4 @@
-"""The upkeep loop: what is due, overdue or left behind. Runs in every replica, safely at once."""
+"""The upkeep loop: what is due, late or overdue. Runs in every replica, safely at once."""
 
 import asyncio
 import time
@@ -9,30 +9,29 @@ from typing import Final
 import structlog
 from generation_jobs.v1 import job_error_pb2
 
-from job_service.artifacts.sweeper import Sweeper
-from job_service.events.hub import AdmissionDue, Hub, JobChanged, JobEnded, UpkeepDue, WorkAvailable
+from job_service.events.hub import (
+    AdmissionDue,
+    Hub,
+    JobChanged,
+    JobEnded,
+    SweepDue,
+    UpkeepDue,
+    WorkAvailable,
+)
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs.error_policy import error_of, policy
-from job_service.jobs.refusals import RefusedError
-from job_service.store.changes import ChangeStore
-from job_service.store.jobs import JobStore
+from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.leases import Ending, LeaseStore
 from job_service.store.upkeep import OverdueLease, UpkeepStore
 
 #: Seconds between two rounds when nothing announces itself sooner.
 _INTERVAL: Final = 5.0
-#: Seconds between two sweeps of files and of jobs to be deleted.
-_SWEEP_INTERVAL: Final = 60.0
-#: The same when there is something to sweep: many jobs that end together are swept together.
-_SOONEST_SWEEP: Final = 1.0
 
 _log = structlog.get_logger()
 
 
 class Upkeep:
-    """Promotes jobs that are due, expires those that are late, rescues lost leases, and sweeps.
-
-    What is swept: files nobody will read, jobs to be deleted, tombstones.
+    """Promotes jobs that are due, expires those that are late, rescues lost leases.
 
     A lease is taken from its worker only by a replica that has itself been able to serve
     heartbeats for a whole lease lifetime: after an outage, workers get that long to renew.
@@ -44,30 +43,20 @@ class Upkeep:
         self,
         hub: Hub,
         store: UpkeepStore,
-        jobs: JobStore,
         leases: LeaseStore,
-        changes: ChangeStore,
         board: ProgressBoard,
-        sweeper: Sweeper,
         ttl: timedelta,
-        tombstone_retention: timedelta,
         on_database: Callable[[bool], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._store = store
-        self._jobs = jobs
         self._leases = leases
-        self._changes = changes
         self._board = board
-        self._sweeper = sweeper
         self._ttl = ttl
-        self._tombstone_retention = tombstone_retention
         self._on_database = on_database
         self._clock = clock
         self._serving_since = self._round_began_at = clock()
-        self._swept_at = float("-inf")
-        self._sweep_wanted = False
 
     async def run(self) -> None:
         """Go round for ever."""
@@ -81,14 +70,13 @@ class Upkeep:
                     await self._on_database(True)
                     if due_in is not None:
                         pause = min(pause, max(due_in.total_seconds(), 0.01))
-                    if self._sweep_wanted:
-                        pause = min(pause, _SOONEST_SWEEP)
                 except RefusedError as error:
+                    if error.refusal is not Refusal.DATABASE_UNAVAILABLE:
+                        raise
                     self._serving_since = self._clock()
                     await self._on_database(False)
                     _log.warning("upkeep failed", error=str(error))
-                if await subscription.take(pause):
-                    self._sweep_wanted = True
+                await subscription.take(pause)
 
     def _note_serving(self, interval: float) -> None:
         """Begin to count anew when the process stood still: it served no heartbeats meanwhile."""
@@ -109,15 +97,6 @@ class Upkeep:
             self._hub.publish(JobEnded())
         self._board.forget(*rescued)
         self._hub.publish(*(JobChanged(job_id) for job_id in (*promoted, *expired, *rescued)))
-        since_sweep = self._clock() - self._swept_at
-        if since_sweep >= (_SOONEST_SWEEP if self._sweep_wanted else _SWEEP_INTERVAL):
-            self._sweep_wanted = False
-            deleted = await self._jobs.delete_ended()
-            self._hub.publish(*(JobChanged(job_id) for job_id in deleted))
-            await self._sweeper.sweep()
-            while await self._changes.sweep(self._tombstone_retention):
-                pass
-            self._swept_at = self._clock()
         # What was done by batches may have left more of the same.
         return timedelta() if promoted or expired or rescued else outlook.next_due_in
 
@@ -136,7 +115,7 @@ class Upkeep:
             if not ended.changed:
                 continue
             # what the attempt has stored goes, and perhaps the job itself
-            self._sweep_wanted |= ended.deleting or ended.status != "pending"
+            self._hub.publish(SweepDue())
             rescued.append(one.lease.job_id)
             _log.warning(
                 "lease rescued",

@@ -199,7 +199,7 @@ class ArtifactTable:
         """Whether the artifact still has a row."""
         return await self._database.row(_KNOWN, {"id": artifact_id}) is not None
 
-    async def sweepable(self, most: int = 200) -> list[tuple[int, str]]:
+    async def sweepable(self, most: int) -> list[tuple[int, str]]:
         """Artifacts nobody will read: (id, object key)."""
         rows = await self._database.rows(_SWEEPABLE, {"most": most})
         return [(row.id, row.object_key) for row in rows]

@@ -211,12 +211,12 @@ class InputTable:
             raise LeaseEndedError
         return _input(row) if row.id is not None else None
 
-    async def retire(self, most: int = 200) -> bool:
+    async def retire(self, most: int) -> bool:
         """Give up inputs that nobody uses; whether there may be more to look at."""
         looked_at = await self._database.run(_RETIRE, {"retention": self._retention, "most": most})
         return looked_at == most
 
-    async def retired(self, most: int = 200) -> list[tuple[int, str]]:
+    async def retired(self, most: int) -> list[tuple[int, str]]:
         """Inputs that were given up and are not forgotten: (id, object key)."""
         rows = await self._database.rows(_RETIRED, {"most": most})
         return [(row.id, row.object_key) for row in rows]

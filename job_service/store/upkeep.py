@@ -1,4 +1,4 @@
-"""Statements of the upkeep loop: what is due, overdue or left behind."""
+"""Statements of the upkeep loop: what is due, late or overdue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

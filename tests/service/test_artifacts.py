@@ -197,6 +197,8 @@ async def test_a_bad_upload_names_its_wrong_fields(
         ([_header(lease, b"", sha256=b"short")], {"header.sha256"}),
         ([_header(lease, b"", thumbnail_size=150)], {"header.thumbnail_size"}),
         ([_header(lease, b"", role=99)], {"header.role"}),
+        ([_header(lease, b"", content_type="image/png\r\nx: y")], {"header.content_type"}),
+        ([_header(lease, b"", content_type="image/pñg")], {"header.content_type"}),
         ([_header(lease, b"", position=-1, size=-1, width=-1)],
          {"header.position", "header.size", "header.width"}),
         ([header], {"header.lease.job_id", "header.lease.lease_token", "header.role",

@@ -18,7 +18,6 @@ from job_service.settings import Settings
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.database import Database
 from job_service.store.inputs import InputTable
-from job_service.store.node_signatures import NodeSignatureTable
 from tests.inputs_protocol import InputClient, bind, picture, read_input
 from tests.jobs_protocol import ProtocolClient, refused
 from tests.service.test_delete_job import deletions
@@ -52,7 +51,6 @@ def sweeper(database: Database, table: InputTable, service_settings: Settings) -
     return Sweeper(
         ArtifactTable(database),
         table,
-        NodeSignatureTable(database),
         ObjectStoreOfArtifacts.from_url(service_settings.artifact_store),
     )
 
@@ -77,7 +75,7 @@ async def test_the_running_service_removes_what_was_long_unused(
     job = await client.create()
     async with deletions(sql, "job_inputs", 1):
         await client.cancel(job.id)
-        await client.delete(job.id)  # has the upkeep look soon
+        await client.delete(job.id)  # has the sweeper look soon
     assert stored_files() == []
 
 
@@ -86,16 +84,16 @@ async def test_an_input_is_kept_for_its_time_without_any_job(
 ) -> None:
     stored = await inputs.upload(picture())
     await _unused_for(sql, 23)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [stored.id]
 
     await inputs.upload(picture())  # again: that is a use
     await sql.execute("UPDATE job_inputs SET last_used_at = last_used_at - interval '2 hours'")
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [stored.id]
 
     await _unused_for(sql, 24.1)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == []
     assert stored_files() == []
 
@@ -132,12 +130,12 @@ async def test_an_input_lives_as_long_as_the_job_that_was_created_with_it(
     assert b"".join((await read_input(worker, lease, stored.id))[1]) == picture()
     await worker.complete(lease, await worker.upload(lease, b"picture"))
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [stored.id]
 
     await client.delete(job.id)
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == []
     error = await refused(create(stored.id))
     assert "job.inputs[0].input_id" in error.fields
@@ -155,24 +153,24 @@ async def test_an_input_stays_as_long_as_a_job_refers_to_it(
     await bind(sql, first.id, image=used.id)
     await bind(sql, second.id, mask=used.id)
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [used.id]
     assert unused.id not in await _left(sql)
 
     await client.cancel(first.id)
     await client.delete(first.id)
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [used.id]
 
     await client.cancel(second.id)  # ended jobs refer to it as well: they can be retried
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [used.id]
 
     await client.delete(second.id)
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == []
     assert stored_files() == []
 
@@ -183,9 +181,9 @@ async def test_inputs_in_use_are_looked_up_once_in_their_time(
     stored = await inputs.upload(picture())
     await bind(sql, (await client.create()).id, image=stored.id)
     await _unused_for(sql, 1000)
-    await sweeper.sweep()
+    await sweeper.inputs()
     (looked_at,) = await _column(sql, "SELECT last_used_at FROM job_inputs")
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _column(sql, "SELECT last_used_at FROM job_inputs") == [looked_at]
 
 
@@ -199,7 +197,7 @@ async def test_what_an_interrupted_sweep_left_is_removed_by_the_next(
     assert again.id != first.id
     assert len(stored_files()) == 2
 
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [again.id]
     assert len(stored_files()) == 1
 
@@ -236,7 +234,7 @@ async def test_resolving_keeps_an_input_and_writes_only_when_it_must(
 
     await _unused_for(sql, 1000)
     assert len(await table.resolve(wanted)) == 1
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [stored.id]
 
 
@@ -255,11 +253,11 @@ async def test_a_sweep_that_began_before_a_resolve_leaves_the_input_alone(
         await other.execute("SELECT FROM job_inputs FOR UPDATE")
         resolving = [group.create_task(table.resolve(wanted)) for _ in range(3)]
         await _waiting_for_locks(sql, 3)
-        sweeping = group.create_task(sweeper.sweep())
+        sweeping = group.create_task(sweeper.inputs())
         await sweeping
         await other.rollback()
     assert [len(task.result()) for task in resolving] == [1, 1, 1]
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [stored.id]
 
 
@@ -279,7 +277,7 @@ async def test_a_resolve_that_comes_during_a_sweep_finds_the_input_gone(
         await _waiting_for_locks(sql, 2)
         await other.commit()
     assert resolving.result() == {}
-    await sweeper.sweep()
+    await sweeper.inputs()
     assert await _left(sql) == [uploading.result().id]
 
 
@@ -343,7 +341,8 @@ async def test_many_inputs_are_swept_by_batches_through_the_indexes(
             b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
         )
         (rows,) = await cursor.fetchone() or ((),)
-    await sweeper.sweep()
+    while await sweeper.inputs():
+        pass
     assert await _left(sql) == list(range(501, 20001))
 
     (looked_up,) = (

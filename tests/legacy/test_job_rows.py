@@ -19,7 +19,7 @@ from tests.jobs_protocol import (
     refused,
 )
 from tests.operator_protocol import ProtocolOperator
-from tests.service_fixture import Sql, StoredFiles
+from tests.service_fixture import Sql
 from tests.worker_protocol import ProtocolWorker, seconds
 
 ANNA, BERT = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -207,26 +207,6 @@ async def test_row_analytics_trends_users_models_failures_and_peak_hours(
     hours = await stats(client, pb.STATS_DIMENSION_HOUR_OF_DAY, filter=window)
     peak = max(hours, key=lambda row: row.total)
     assert (peak.hour_of_day, peak.total) == (9, 2)
-
-
-async def test_row_cleanup_of_files_and_path_safety(
-    client: ProtocolClient, worker: ProtocolWorker, stored_files: StoredFiles
-) -> None:
-    """No name that a worker gives leads out of the store; files go with their job."""
-    job = await client.create()
-    lease = await worker.lease_one()
-    for filename in ("../../etc/passwd", "/etc/passwd", "..\\boot.ini", ".."):
-        error = await refused(worker.upload(lease, b"x", filename=filename))
-        assert (error.status, error.fields) == (
-            grpc.StatusCode.INVALID_ARGUMENT,
-            ("header.filename",),
-        )
-    await worker.complete(lease, await worker.upload(lease, b"picture"))
-    assert stored_files() == [b"picture"]
-    await client.delete(job.id)
-    async with client.watching_jobs():
-        while stored_files():
-            await client.list_jobs(page_size=1)
 
 
 async def test_row_error_categories_severities_and_recovery(

@@ -51,6 +51,16 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
     assert load().artifact_store.startswith("file:///")
 
 
+def test_everything_is_kept_for_ever_unless_it_is_said_how_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (load().artifact_retention, load().job_retention) == (None, None)
+    monkeypatch.setenv("JOB_SERVICE_ARTIFACT_RETENTION", "2592000")
+    monkeypatch.setenv("JOB_SERVICE_JOB_RETENTION", "P1000D")
+    assert load().artifact_retention == timedelta(days=30)
+    assert load().job_retention == timedelta(days=1000)
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_every_spelling_of_a_postgresql_url_is_taken(scheme: str) -> None:
     settings = Settings(database_url=f"{scheme}://ada:pw@db:5433/jobs?sslmode=require")
@@ -72,6 +82,9 @@ def test_every_spelling_of_a_postgresql_url_is_taken(scheme: str) -> None:
         ("LEASE_TTL", "-3", "more than 0 seconds"),
         ("KEEP_ALIVE", "soon", "must be seconds"),
         ("ATTEMPT_TIMEOUT", "nan", "must be seconds"),
+        ("JOB_RETENTION", "30", "at least 3600 seconds"),
+        ("ARTIFACT_RETENTION", "1e99", "must be seconds"),
+        ("ARTIFACT_RETENTION", "9999999999", "at most a hundred years"),
         ("MAX_DIMENSION", "8200", "8192"),
         ("MAX_DIMENSION", "100", "multiple of 8"),
         ("MAX_BATCH_SIZE", "0", "greater than or equal to 1"),

@@ -267,7 +267,7 @@ class GenerationJobServiceServicer:
 
     def GetJobStats(self, request, context):
         """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
-        times, by any grouping.
+        times, files kept, by any grouping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,7 +283,7 @@ class GenerationJobServiceServicer:
     def ReadArtifact(self, request, context):
         """Clients call ReadArtifact for the bytes of one artifact. The first message describes it; then
         its bytes follow in chunks of at most 256 KiB. NOT_FOUND: no such artifact, or not the
-        caller's.
+        caller's, or its retention is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -96,14 +96,14 @@ class GenerationJobServiceStub:
     """
     GetJobStats: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetJobStatsRequest, _generation_job_service_pb2.GetJobStatsResponse]
     """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
-    times, by any grouping.
+    times, files kept, by any grouping.
     """
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetQueueStatsRequest, _generation_job_service_pb2.GetQueueStatsResponse]
     """Clients call GetQueueStats for the state of the queue now."""
     ReadArtifact: _grpc.UnaryStreamMultiCallable[_generation_job_service_pb2.ReadArtifactRequest, _generation_job_service_pb2.ReadArtifactResponse]
     """Clients call ReadArtifact for the bytes of one artifact. The first message describes it; then
     its bytes follow in chunks of at most 256 KiB. NOT_FOUND: no such artifact, or not the
-    caller's.
+    caller's, or its retention is over.
     """
     GetArtifactUrl: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetArtifactUrlRequest, _generation_job_service_pb2.GetArtifactUrlResponse]
     """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
@@ -193,14 +193,14 @@ class GenerationJobServiceAsyncStub(GenerationJobServiceStub):
     """
     GetJobStats: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetJobStatsRequest, _generation_job_service_pb2.GetJobStatsResponse]  # type: ignore[assignment]
     """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
-    times, by any grouping.
+    times, files kept, by any grouping.
     """
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetQueueStatsRequest, _generation_job_service_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """Clients call GetQueueStats for the state of the queue now."""
     ReadArtifact: _aio.UnaryStreamMultiCallable[_generation_job_service_pb2.ReadArtifactRequest, _generation_job_service_pb2.ReadArtifactResponse]  # type: ignore[assignment]
     """Clients call ReadArtifact for the bytes of one artifact. The first message describes it; then
     its bytes follow in chunks of at most 256 KiB. NOT_FOUND: no such artifact, or not the
-    caller's.
+    caller's, or its retention is over.
     """
     GetArtifactUrl: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetArtifactUrlRequest, _generation_job_service_pb2.GetArtifactUrlResponse]  # type: ignore[assignment]
     """Clients call GetArtifactUrl for a URL that gives the bytes of one artifact without a token for
@@ -365,7 +365,7 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_job_service_pb2.GetJobStatsResponse, _abc.Awaitable[_generation_job_service_pb2.GetJobStatsResponse]]:
         """Clients call GetJobStats for numbers about jobs: counts, success rate, waiting and running
-        times, by any grouping.
+        times, files kept, by any grouping.
         """
 
     @_abc_1.abstractmethod
@@ -384,7 +384,7 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_generation_job_service_pb2.ReadArtifactResponse], _abc.AsyncIterator[_generation_job_service_pb2.ReadArtifactResponse]]:
         """Clients call ReadArtifact for the bytes of one artifact. The first message describes it; then
         its bytes follow in chunks of at most 256 KiB. NOT_FOUND: no such artifact, or not the
-        caller's.
+        caller's, or its retention is over.
         """
 
     @_abc_1.abstractmethod

@@ -425,7 +425,7 @@ class GenerationJob(_message.Message):
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_artifact_pb2.Artifact]:
         """Output only, in view FULL. What the job made, in the order ComfyUI reported it; thumbnails
-        follow their picture.
+        follow their picture. Empty again once their retention is over, if the service sets one.
         """
 
     @_builtins.property

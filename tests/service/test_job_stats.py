@@ -236,7 +236,7 @@ async def test_files_kept_are_counted_in_every_grouping_and_change_no_other_numb
         assert sum(row.artifact_count for row in with_storage) == len(every)
         assert sum(row.artifact_bytes for row in with_storage) == sum(every)
         if key is not None:
-            groups = defaultdict(list)
+            groups: dict[str, Any] = defaultdict(list)
             for job in jobs:
                 groups[key(job)] += job["files"]
             assert [(row.artifact_count, row.artifact_bytes) for row in with_storage] == [

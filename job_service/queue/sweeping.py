@@ -79,9 +79,9 @@ class Sweeping:
         }
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep until the replica stops; what is left then is for others, or for later."""
         with self._hub.subscribe(SweepDue()) as subscription:
-            while True:
+            while not self._hub.stopping:
                 if await self._sweep():
                     await asyncio.sleep(_SOONEST)
                     await subscription.take(_INTERVAL - _SOONEST)
@@ -95,6 +95,8 @@ class Sweeping:
         while more:
             more = False
             for name in tuple(steps):
+                if self._hub.stopping:
+                    return True
                 try:
                     more |= await steps[name]()
                 except RefusedError as error:

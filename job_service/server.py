@@ -31,6 +31,7 @@ from job_service.api.server_reflection import serve_reflection
 from job_service.api.workers import WorkerServicer
 from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
+from job_service.artifacts.result_uploads import ResultUploads
 from job_service.artifacts.sweeper import Sweeper
 from job_service.cannot_run import CannotRunError
 from job_service.events.change_feed import ChangeFeed
@@ -213,7 +214,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             heartbeats=Heartbeats(hub, fleet, leases, ttl),
             leases=leases,
             board=board,
-            artifacts=artifacts,
+            uploads=ResultUploads(artifacts, objects),
             inputs=inputs,
             objects=objects,
             hub=hub,

@@ -139,6 +139,11 @@ class ProtocolWorker:
         answer = await self.stub.UploadArtifact(_stream(messages), timeout=40)
         return answer.artifact
 
+    async def upload_together(self, *files: pb.ArtifactFile) -> list[artifact_pb2.Artifact]:
+        """UploadArtifacts with these files."""
+        request = pb.UploadArtifactsRequest(files=files)
+        return list((await self.stub.UploadArtifacts(request, timeout=40)).artifacts)
+
     async def complete(
         self, lease: pb.Lease, *artifacts: artifact_pb2.Artifact, **fields: Any
     ) -> "job_pb2.JobStatus.ValueType":
@@ -198,6 +203,11 @@ def artifact_header(lease: pb.Lease, content: bytes, **fields: Any) -> pb.Artifa
         "node_id": "9",
     }
     return pb.ArtifactHeader(lease=ref(lease), **{**said, **fields})
+
+
+def artifact_file(lease: pb.Lease, content: bytes, **fields: Any) -> pb.ArtifactFile:
+    """A file for ``upload_together``; ``fields`` as of its header."""
+    return pb.ArtifactFile(header=artifact_header(lease, content, **fields), content=content)
 
 
 def thumbnail(size: int, position: int = 0) -> dict[str, Any]:

@@ -14,7 +14,11 @@ from generation_jobs.v1 import artifact_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from comfy_worker.worker.service_errors import ServiceUnavailableError, service_error_of
+from comfy_worker.worker.service_errors import (
+    CallRefusedError,
+    ServiceUnavailableError,
+    service_error_of,
+)
 
 if TYPE_CHECKING:
     from generation_jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
@@ -60,6 +64,7 @@ class JobServiceConnection:
 
     def __init__(self, access: Access, worker: pb.WorkerIdentity) -> None:
         self.worker = worker
+        self._takes_files_together = True
         self._access = access
         self._metadata = (
             (("authorization", f"Bearer {access.token}"),) if access.token is not None else ()
@@ -121,6 +126,28 @@ class JobServiceConnection:
             self._stub.UploadArtifact, _messages(header, content), self._metadata, seconds
         )
         return answer.artifact.id
+
+    async def upload_together(
+        self, files: Sequence[tuple[pb.ArtifactHeader, bytes]]
+    ) -> list[int] | None:
+        """Upload files that fit one message and return the artifacts' ids, in their order.
+
+        None: this job_service is older than the call, and takes files one by one.
+        """
+        if not self._takes_files_together:
+            return None
+        request = pb.UploadArtifactsRequest(
+            files=[pb.ArtifactFile(header=header, content=content) for header, content in files]
+        )
+        seconds = _CALL_SECONDS + request.ByteSize() / _SLOWEST_UPLOAD
+        try:
+            answer = await _call(self._stub.UploadArtifacts, request, self._metadata, seconds)
+        except CallRefusedError as error:
+            if error.status is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            self._takes_files_together = False
+            return None
+        return [artifact.id for artifact in answer.artifacts]
 
     async def read_input(
         self, lease: pb.LeaseRef, asset: artifact_pb2.InputAsset, destination: Path

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,16 @@ from comfy_worker.thumbnails import Picture, Thumbnail, read_picture
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.output_fetch import FetchedOutput, Output, fetch_output, name_of
 from comfy_worker.worker.retrying import persistently
+from comfy_worker.worker.upload_batches import MOST_BYTES, ArtifactFile, batches
 
 _LONGEST_NAME: Final = 255
 
 
 class ResultUpload:
-    """Uploads what one attempt made. At most two files are on this machine's disk at a time.
+    """Uploads what one attempt made.
 
+    While one batch of files is uploaded, the next is fetched: at most two files are on this
+    machine's disk at a time, and two calls' worth of them in its memory.
     ``hold`` is how many seconds an upload waits for an unreachable job_service.
     """
 
@@ -42,22 +46,21 @@ class ResultUpload:
     async def upload(self, outputs: Sequence[Output], folder: Path) -> list[int]:
         """Upload every output and the thumbnails of pictures; return the artifacts' ids.
 
-        ``folder`` is for the files in work: one is fetched while the one before is uploaded.
-        Raises OutputMissingError, OutputTooLargeError, ComfyUnreachableError,
-        UnexpectedAnswerError, and the errors of job_service: of several the first.
+        ``folder`` is for the files in work. Raises OutputMissingError, OutputTooLargeError,
+        ComfyUnreachableError, UnexpectedAnswerError, and the errors of job_service: of several
+        the first.
         """
         artifacts: list[int] = []
         uploading: asyncio.Task[list[int]] | None = None
         try:
-            for position, output in enumerate(outputs):
-                path = folder / str(position)
-                fetched = await fetch_output(output, path, self._backend, max_bytes=self._max_bytes)
-                picture = await read_picture(path)
-                if uploading is not None:
-                    artifacts += await uploading
-                uploading = asyncio.create_task(
-                    self._upload_all(position, output, path, fetched, picture)
-                )
+            async with (
+                aclosing(self._files(outputs, folder)) as files,
+                aclosing(batches(files)) as together,
+            ):
+                async for batch in together:
+                    if uploading is not None:
+                        artifacts += await uploading
+                    uploading = asyncio.create_task(self._send(batch))
             if uploading is not None:
                 artifacts += await uploading
         finally:
@@ -66,40 +69,25 @@ class ResultUpload:
                 await asyncio.wait([uploading])
         return artifacts
 
-    async def _upload_all(
-        self,
-        position: int,
-        output: Output,
-        path: Path,
-        fetched: FetchedOutput,
-        picture: Picture | None,
-    ) -> list[int]:
-        """Upload a file and its thumbnails side by side, and remove the file."""
-        thumbnails = picture.thumbnails if picture is not None else ()
-        calls = [
-            asyncio.create_task(call)
-            for call in (
-                self._upload_file(position, output, path, fetched, picture),
-                *(self._upload_thumbnail(position, output, thumbnail) for thumbnail in thumbnails),
-            )
-        ]
-        try:
-            artifacts = await asyncio.gather(*calls)
-        finally:
-            for call in calls:
-                call.cancel()
-            await asyncio.wait(calls)
-        await asyncio.to_thread(path.unlink)
-        return artifacts
+    async def _files(self, outputs: Sequence[Output], folder: Path) -> AsyncGenerator[ArtifactFile]:
+        """Every output, each followed by its thumbnails."""
+        for position, output in enumerate(outputs):
+            path = folder / str(position)
+            fetched = await fetch_output(output, path, self._backend, max_bytes=self._max_bytes)
+            picture = await read_picture(path)
+            header = self._output_header(position, output, fetched, picture)
+            if fetched.size > MOST_BYTES:
+                yield ArtifactFile(header, path)
+            else:
+                yield ArtifactFile(header, await asyncio.to_thread(_taken, path))
+            for thumbnail in picture.thumbnails if picture is not None else ():
+                yield ArtifactFile(
+                    self._thumbnail_header(position, output, thumbnail), thumbnail.content
+                )
 
-    async def _upload_file(
-        self,
-        position: int,
-        output: Output,
-        path: Path,
-        fetched: FetchedOutput,
-        picture: Picture | None,
-    ) -> int:
+    def _output_header(
+        self, position: int, output: Output, fetched: FetchedOutput, picture: Picture | None
+    ) -> pb.ArtifactHeader:
         header = self._header(position, output, artifact_pb2.ARTIFACT_ROLE_OUTPUT)
         header.content_type = fetched.media_type
         header.size = fetched.size
@@ -108,16 +96,18 @@ class ResultUpload:
         header.width, header.height = measured.width, measured.height
         if fetched.measures.duration is not None:
             header.duration.FromTimedelta(fetched.measures.duration)
-        return await self._send(header, path)
+        return header
 
-    async def _upload_thumbnail(self, position: int, output: Output, thumbnail: Thumbnail) -> int:
+    def _thumbnail_header(
+        self, position: int, output: Output, thumbnail: Thumbnail
+    ) -> pb.ArtifactHeader:
         header = self._header(position, output, artifact_pb2.ARTIFACT_ROLE_THUMBNAIL)
         header.content_type = "image/webp"
         header.size = len(thumbnail.content)
         header.sha256 = hashlib.sha256(thumbnail.content).digest()
         header.width, header.height = thumbnail.width, thumbnail.height
         header.thumbnail_size = thumbnail.size
-        return await self._send(header, thumbnail.content)
+        return header
 
     def _header(
         self, position: int, output: Output, role: artifact_pb2.ArtifactRole.ValueType
@@ -130,5 +120,27 @@ class ResultUpload:
             node_id=output.node_id[:_LONGEST_NAME],
         )
 
-    async def _send(self, header: pb.ArtifactHeader, content: Path | bytes) -> int:
-        return await persistently(lambda: self._service.upload(header, content), seconds=self._hold)
+    async def _send(self, batch: Sequence[ArtifactFile]) -> list[int]:
+        small = [(file.header, file.content) for file in batch if isinstance(file.content, bytes)]
+        if len(small) == len(batch):
+            artifacts = await persistently(
+                lambda: self._service.upload_together(small), seconds=self._hold
+            )
+            if artifacts is not None:
+                return artifacts
+        return [await self._send_alone(file) for file in batch]
+
+    async def _send_alone(self, file: ArtifactFile) -> int:
+        artifact = await persistently(
+            lambda: self._service.upload(file.header, file.content), seconds=self._hold
+        )
+        if isinstance(file.content, Path):
+            await asyncio.to_thread(file.content.unlink)
+        return artifact
+
+
+def _taken(path: Path) -> bytes:
+    """Read a file and remove it."""
+    content = path.read_bytes()
+    path.unlink()
+    return content

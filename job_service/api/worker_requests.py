@@ -152,30 +152,30 @@ def running_for(
 
 
 def new_artifact(
-    checks: FieldChecks, header: pb.ArtifactHeader, max_bytes: int
+    checks: FieldChecks, path: str, header: pb.ArtifactHeader, max_bytes: int
 ) -> tuple[LeaseKey, NewArtifact]:
-    """The lease and the description of a file that follows."""
-    role = checks.enum("header.role", header.role, ROLE_FROM_WIRE) or ""
+    """The lease and the description of an uploaded file."""
+    role = checks.enum(f"{path}.role", header.role, ROLE_FROM_WIRE) or ""
     if len(header.sha256) != 32:
-        checks.wrong("header.sha256", f"must have 32 bytes, has {len(header.sha256)}")
+        checks.wrong(f"{path}.sha256", f"must have 32 bytes, has {len(header.sha256)}")
     if (role == "thumbnail") != (header.thumbnail_size > 0):
-        checks.wrong("header.thumbnail_size", "is for thumbnails, and thumbnails have one")
+        checks.wrong(f"{path}.thumbnail_size", "is for thumbnails, and thumbnails have one")
     artifact = NewArtifact(
         role=role,
-        position=checks.integer("header.position", header.position, low=0, high=9_999),
+        position=checks.integer(f"{path}.position", header.position, low=0, high=9_999),
         thumbnail_size=checks.integer(
-            "header.thumbnail_size", header.thumbnail_size, low=0, high=4096
+            f"{path}.thumbnail_size", header.thumbnail_size, low=0, high=4096
         ),
-        filename=checks.filename("header.filename", header.filename),
-        content_type=_content_type(checks, "header.content_type", header.content_type),
-        size=checks.integer("header.size", header.size, low=0, high=max_bytes),
+        filename=checks.filename(f"{path}.filename", header.filename),
+        content_type=_content_type(checks, f"{path}.content_type", header.content_type),
+        size=checks.integer(f"{path}.size", header.size, low=0, high=max_bytes),
         sha256=header.sha256,
-        width=checks.integer("header.width", header.width, low=0, high=2**31 - 1),
-        height=checks.integer("header.height", header.height, low=0, high=2**31 - 1),
-        node_id=checks.text("header.node_id", header.node_id, longest=limits.MAX_NAME),
-        duration_ms=_duration_ms(checks, "header.duration", header),
+        width=checks.integer(f"{path}.width", header.width, low=0, high=2**31 - 1),
+        height=checks.integer(f"{path}.height", header.height, low=0, high=2**31 - 1),
+        node_id=checks.text(f"{path}.node_id", header.node_id, longest=limits.MAX_NAME),
+        duration_ms=_duration_ms(checks, f"{path}.duration", header),
     )
-    return lease_key(checks, "header.lease", header.lease), artifact
+    return lease_key(checks, f"{path}.lease", header.lease), artifact
 
 
 def _content_type(checks: FieldChecks, path: str, value: str) -> str:
@@ -184,6 +184,39 @@ def _content_type(checks: FieldChecks, path: str, value: str) -> str:
     if not all(" " <= character <= "~" for character in value):
         checks.wrong(path, "must have printable ASCII characters only, as image/png has")
     return value
+
+
+def new_artifacts(
+    checks: FieldChecks, request: pb.UploadArtifactsRequest, max_bytes: int
+) -> tuple[LeaseKey, list[NewArtifact]]:
+    """The lease, and the descriptions of the files that are uploaded together."""
+    most = limits.MAX_UPLOADED_TOGETHER
+    if not 1 <= len(request.files) <= most:
+        checks.wrong("files", f"must have 1 to {most} entries, has {len(request.files)}")
+    size = sum(len(file.content) for file in request.files)
+    if size > limits.MAX_UPLOADED_TOGETHER_BYTES:
+        checks.wrong(
+            "files",
+            f"must have at most {limits.MAX_UPLOADED_TOGETHER_BYTES:,} bytes of content in all,"
+            f" have {size:,}; use UploadArtifact for large files",
+        )
+    lease = LeaseKey(0, UUID(int=0))
+    artifacts: list[NewArtifact] = []
+    places: dict[tuple[str, int, int], int] = {}
+    for index, file in enumerate(request.files[:most]):
+        path = f"files[{index}].header"
+        own_lease, artifact = new_artifact(checks, path, file.header, max_bytes)
+        if index == 0:
+            lease = own_lease
+        elif own_lease != lease:
+            checks.wrong(f"{path}.lease", "must be the lease of the other files")
+        first = places.setdefault(
+            (artifact.role, artifact.position, artifact.thumbnail_size), index
+        )
+        if first != index:
+            checks.wrong(f"{path}.position", f"names the same file as files[{first}]")
+        artifacts.append(artifact)
+    return lease, artifacts
 
 
 def _duration_ms(checks: FieldChecks, path: str, header: pb.ArtifactHeader) -> int | None:

@@ -23,6 +23,7 @@ from job_service.api.worker_requests import (
     listed_leases,
     longest_wait,
     new_artifact,
+    new_artifacts,
     packed_signatures,
     reported_leases,
     retry_after,
@@ -30,7 +31,8 @@ from job_service.api.worker_requests import (
     worker_identity,
     worker_offer,
 )
-from job_service.artifacts.objects import ContentMismatchError, ObjectStoreOfArtifacts
+from job_service.artifacts.objects import ObjectStoreOfArtifacts
+from job_service.artifacts.result_uploads import ResultUploads
 from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDue, WorkAvailable
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy, limits
@@ -43,13 +45,13 @@ from job_service.queue.claim_round import Granted, LeaseCall
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet, Member
 from job_service.queue.heartbeats import Heartbeats, Verdicts
-from job_service.store.artifacts import ArtifactTable
-from job_service.store.inputs import InputRow, InputTable, LeaseEndedError
+from job_service.store.inputs import InputRow, InputTable
 from job_service.store.leases import (
     UNSTORED,
     Completion,
     Ended,
     Ending,
+    LeaseEndedError,
     LeaseKey,
     LeaseStore,
 )
@@ -75,7 +77,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         heartbeats: Heartbeats,
         leases: LeaseStore,
         board: ProgressBoard,
-        artifacts: ArtifactTable,
+        uploads: ResultUploads,
         inputs: InputTable,
         objects: ObjectStoreOfArtifacts,
         hub: Hub,
@@ -88,7 +90,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self._heartbeats = heartbeats
         self._leases = leases
         self._board = board
-        self._artifacts = artifacts
+        self._uploads = uploads
         self._inputs = inputs
         self._objects = objects
         self._hub = hub
@@ -204,28 +206,29 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         _worker()
         first = await opening(request)
         checks = FieldChecks()
-        lease, artifact = new_artifact(checks, first.header, self._max_artifact_bytes)
+        lease, artifact = new_artifact(checks, "header", first.header, self._max_artifact_bytes)
         checks.raise_if_wrong()
-        announced = await self._artifacts.announce(lease, artifact)
-        if announced is None:
-            raise _lease_lost(lease)
         try:
-            await self._objects.put(
-                announced.object_key,
-                chunks(request),
-                size=artifact.size,
-                sha256=artifact.sha256,
-                content_type=artifact.content_type,
-            )
-        except ContentMismatchError as error:
-            raise RefusedError(Refusal.CONTENT_MISMATCH, str(error)) from error
-        stored = await self._artifacts.stored(lease, announced.id)
-        if stored is None:
-            if not await self._artifacts.is_known(announced.id):
-                # Swept before the bytes were here: nobody else will remove them.
-                await self._objects.delete([announced.object_key])
-            raise _lease_lost(lease)
+            stored = await self._uploads.take(lease, artifact, chunks(request))
+        except LeaseEndedError:
+            raise _lease_lost(lease) from None
         return pb.UploadArtifactResponse(artifact=artifact_message(stored))
+
+    async def UploadArtifacts(
+        self, request: pb.UploadArtifactsRequest, context: Context
+    ) -> pb.UploadArtifactsResponse:
+        _worker()
+        checks = FieldChecks()
+        lease, artifacts = new_artifacts(checks, request, self._max_artifact_bytes)
+        checks.raise_if_wrong()
+        contents = (file.content for file in request.files)
+        try:
+            stored = await self._uploads.take_all(
+                lease, list(zip(artifacts, contents, strict=True))
+            )
+        except LeaseEndedError:
+            raise _lease_lost(lease) from None
+        return pb.UploadArtifactsResponse(artifacts=map(artifact_message, stored))
 
     async def ReadInput(
         self, request: pb.ReadInputRequest, context: Context

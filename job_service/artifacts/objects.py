@@ -64,14 +64,10 @@ class ObjectStoreOfArtifacts:
         size and SHA-256.
         """
         measured = _Measured(content, size)
-        attributes: dict[str, str] | None = None
-        if not isinstance(self._store, LocalStore):  # which refuses them
-            attributes = {"Content-Type": content_type}
         if size <= _PART_BYTES:
             whole = b"".join([chunk async for chunk in measured])
             measured.check(sha256)
-            with _store_errors():
-                await obstore.put_async(self._store, key, whole, attributes=attributes)
+            await self.put_whole(key, whole, content_type)
             return
         with _store_errors():
             try:
@@ -79,7 +75,7 @@ class ObjectStoreOfArtifacts:
                     self._store,
                     key,
                     measured,
-                    attributes=attributes,
+                    attributes=self._attributes(content_type),
                     chunk_size=_PART_BYTES,
                     max_concurrency=2,
                 )
@@ -93,6 +89,18 @@ class ObjectStoreOfArtifacts:
             except ContentMismatchError:
                 await obstore.delete_async(self._store, key)
                 raise
+
+    async def put_whole(self, key: str, content: bytes, content_type: str) -> None:
+        """Store a small object whose bytes are known to be right."""
+        with _store_errors():
+            await obstore.put_async(
+                self._store, key, content, attributes=self._attributes(content_type)
+            )
+
+    def _attributes(self, content_type: str) -> dict[str, str] | None:
+        if isinstance(self._store, LocalStore):  # which refuses them
+            return None
+        return {"Content-Type": content_type}
 
     async def read(self, key: str, chunk_bytes: int) -> AsyncIterator[bytes]:
         """The object's bytes in chunks of at most ``chunk_bytes``."""
@@ -126,6 +134,15 @@ class ObjectStoreOfArtifacts:
                     continue
 
 
+def check_content(received: int, digest: bytes, *, size: int, sha256: bytes) -> None:
+    """Raise ContentMismatchError unless as many bytes came as announced, with this SHA-256."""
+    if received != size or digest != sha256:
+        raise ContentMismatchError(
+            f"announced {size} bytes with SHA-256 {sha256.hex()}, received"
+            f" {received} with {digest.hex()}"
+        )
+
+
 class _Measured:
     """Passes chunks on and counts and hashes them; stops at more bytes than announced."""
 
@@ -138,11 +155,7 @@ class _Measured:
 
     def check(self, sha256: bytes) -> None:
         """Raise ContentMismatchError unless exactly the announced bytes came."""
-        if self.size != self._limit or self._hash.digest() != sha256:
-            raise ContentMismatchError(
-                f"announced {self._limit} bytes with SHA-256 {sha256.hex()}, received"
-                f" {self.size} with {self._hash.hexdigest()}"
-            )
+        check_content(self.size, self._hash.digest(), size=self._limit, sha256=sha256)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

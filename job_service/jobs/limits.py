@@ -16,6 +16,9 @@ MAX_WORKFLOW_BYTES: Final = 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_CHUNK_BYTES: Final = 256 * 1024
 MAX_PREVIEW_BYTES: Final = 256 * 1024
+#: Of UploadArtifacts: files of a call, and their content in all.
+MAX_UPLOADED_TOGETHER: Final = 64
+MAX_UPLOADED_TOGETHER_BYTES: Final = 3 * 1024 * 1024
 #: An answer that would grow beyond this comes back short instead.
 MAX_REPLY_BYTES: Final = 3 * 1024 * 1024
 MAX_BATCH_CREATE: Final = 1_000

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from itertools import islice
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from job_service.store.database import Database, Row, as_json, statement
@@ -88,7 +89,7 @@ WHERE attempt.ended_at > now() - interval '7 days' AND attempt.outcome <> 'compl
 ORDER BY artifact.id LIMIT :most)
 """)
 
-_KNOWN: Final = statement("SELECT id FROM job_artifacts WHERE id = :id")
+_KNOWN: Final = statement("SELECT id FROM job_artifacts WHERE id = ANY(:ids)")
 
 _FORGET: Final = statement("DELETE FROM job_artifacts WHERE id = ANY(:ids)")
 
@@ -133,6 +134,8 @@ class ArtifactRow:
     duration_ms: int | None
 
 
+#: Calls that share a statement; each is about 64 files at the most.
+_MOST_CALLS: Final = 64
 _COLUMNS: Final = tuple(field.name for field in fields(ArtifactRow))
 _columns = attrgetter(*_COLUMNS)
 
@@ -142,40 +145,55 @@ class ArtifactTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._announce = Joined(self._announce_joined)
-        self._stored = Joined(self._stored_joined)
+        self._announce = Joined(self._announce_joined, most=_MOST_CALLS)
+        self._stored = Joined(self._stored_joined, most=_MOST_CALLS)
 
-    async def announce(self, lease: LeaseKey, artifact: NewArtifact) -> ArtifactRow | None:
-        """Write down that a file is being uploaded; None: the lease has ended."""
-        return await self._announce((lease, artifact))
+    async def announce(
+        self, lease: LeaseKey, artifacts: Sequence[NewArtifact]
+    ) -> list[ArtifactRow] | None:
+        """Write down that files are being uploaded; None: the lease has ended."""
+        return await self._announce((lease, artifacts))
 
-    async def stored(self, lease: LeaseKey, artifact_id: int) -> ArtifactRow | None:
-        """Write down that a file is completely stored; None: the lease has ended."""
-        return await self._stored((lease, artifact_id))
+    async def stored(
+        self, lease: LeaseKey, artifact_ids: Sequence[int]
+    ) -> list[ArtifactRow] | None:
+        """Write down that files are completely stored; None: the lease has ended."""
+        return await self._stored((lease, artifact_ids))
 
     async def _announce_joined(
-        self, calls: Sequence[tuple[LeaseKey, NewArtifact]]
-    ) -> Sequence[ArtifactRow | Exception | None]:
+        self, calls: Sequence[tuple[LeaseKey, Sequence[NewArtifact]]]
+    ) -> Sequence[list[ArtifactRow] | Exception | None]:
         new = [
             asdict(artifact)
-            | {"n": n, "sha256": artifact.sha256.hex()}
+            | {"sha256": artifact.sha256.hex()}
             | {"job_id": lease.job_id, "lease_token": lease.token}
-            for n, (lease, artifact) in enumerate(calls)
+            for lease, artifacts in calls
+            for artifact in artifacts
         ]
-        rows = await self._database.rows(_ANNOUNCE, {"rows": as_json(new)})
-        found = {row.n: _artifact(row) for row in rows}
-        return [found.get(n) for n in range(len(calls))]
+        return await self._numbered(_ANNOUNCE, new, [len(artifacts) for _, artifacts in calls])
 
     async def _stored_joined(
-        self, calls: Sequence[tuple[LeaseKey, int]]
-    ) -> Sequence[ArtifactRow | Exception | None]:
+        self, calls: Sequence[tuple[LeaseKey, Sequence[int]]]
+    ) -> Sequence[list[ArtifactRow] | Exception | None]:
         given = [
-            {"n": n, "artifact_id": artifact_id, "lease_token": lease.token}
-            for n, (lease, artifact_id) in enumerate(calls)
+            {"artifact_id": artifact_id, "lease_token": lease.token}
+            for lease, artifact_ids in calls
+            for artifact_id in artifact_ids
         ]
-        rows = await self._database.rows(_STORED, {"rows": as_json(given)})
-        found = {row.n: _artifact(row) for row in rows}
-        return [found.get(n) for n in range(len(calls))]
+        return await self._numbered(_STORED, given, [len(ids) for _, ids in calls])
+
+    async def _numbered(
+        self, query: bytes, given: Sequence[dict[str, Any]], counts: Sequence[int]
+    ) -> list[list[ArtifactRow] | Exception | None]:
+        """The rows answered to what was given, for each call so many; None: not all of them."""
+        rows = [{"n": n} | one for n, one in enumerate(given)]
+        answered = await self._database.rows(query, {"rows": as_json(rows)})
+        found = {row.n: _artifact(row) for row in answered}
+        numbers = iter(range(len(given)))
+        calls = [[found[n] for n in islice(numbers, count) if n in found] for count in counts]
+        return [
+            call if len(call) == count else None for call, count in zip(calls, counts, strict=True)
+        ]
 
     async def get(
         self, artifact_id: int, thumbnail_size: int, user_id: UUID | None
@@ -195,9 +213,9 @@ class ArtifactTable:
             found.setdefault(row.job_id, []).append(_artifact(row))
         return found
 
-    async def is_known(self, artifact_id: int) -> bool:
-        """Whether the artifact still has a row."""
-        return await self._database.row(_KNOWN, {"id": artifact_id}) is not None
+    async def known(self, ids: Sequence[int]) -> set[int]:
+        """Which of these artifacts still have a row."""
+        return {row.id for row in await self._database.rows(_KNOWN, {"ids": list(ids)})}
 
     async def sweepable(self, most: int) -> list[tuple[int, str]]:
         """Artifacts nobody will read: (id, object key)."""

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from job_service.store.database import Database, Row, as_json, statement
-from job_service.store.leases import LeaseKey
+from job_service.store.leases import LeaseEndedError, LeaseKey
 
 _COLUMNS: Final = """
 input.id, input.user_id, input.filename, input.content_type, input.size, input.sha256, input.width,
@@ -142,10 +142,6 @@ class InputRow:
     object_key: str
     created_at: datetime
     stored_at: datetime | None
-
-
-class LeaseEndedError(Exception):
-    """The lease has ended."""
 
 
 class InputTable:

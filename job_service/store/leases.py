@@ -241,6 +241,10 @@ JOIN job_attempts AS attempt USING (job_id, lease_token, reported_by)
 UNSTORED: Final = "unstored"
 
 
+class LeaseEndedError(Exception):
+    """The lease has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseKey:
     """Names one lease."""

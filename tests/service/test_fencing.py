@@ -20,7 +20,7 @@ from tests.jobs_protocol import (
     refused,
 )
 from tests.service_fixture import Sql
-from tests.worker_protocol import ProtocolWorker, ref, seconds, verdicts
+from tests.worker_protocol import ProtocolWorker, artifact_file, ref, seconds, verdicts
 
 INVALID_WORKFLOW = job_error_pb2.ERROR_CODE_INVALID_WORKFLOW
 
@@ -45,6 +45,7 @@ async def test_a_stale_token_changes_nothing_whatever_it_says(
     assert verdicts(await worker.beat(stale, current))[stale.lease_token] == pb.VERDICT_LOST
     for call in (
         worker.upload(stale, b"picture"),
+        worker.upload_together(artifact_file(stale, b"picture")),
         worker.complete(stale),
         worker.complete(stale, early),
         worker.fail(stale, INVALID_WORKFLOW),
@@ -65,7 +66,8 @@ async def test_a_token_is_worth_nothing_for_another_job(
     crossed = pb.Lease(job_id=other.job_id, lease_token=one.lease_token)
 
     for call in (worker.complete(crossed), worker.fail(crossed), worker.release(crossed),
-                 worker.upload(crossed, b"x")):  # fmt: skip
+                 worker.upload(crossed, b"x"),
+                 worker.upload_together(artifact_file(crossed, b"x"))):  # fmt: skip
         _assert_lost(await refused(call), crossed)
     assert await worker.progress(crossed) == pb.VERDICT_LOST
     assert verdicts(await worker.beat(one, other, crossed))[one.lease_token]

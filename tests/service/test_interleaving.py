@@ -18,7 +18,7 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 
 from tests.jobs_protocol import COMPLETED, FAILED, PENDING, RUNNING, ProtocolClient, refused
 from tests.service_fixture import StoredFiles
-from tests.worker_protocol import ProtocolWorker, verdicts
+from tests.worker_protocol import ProtocolWorker, artifact_file, verdicts
 
 OLD, NEW = b"drawn by the old worker", b"drawn by the new worker"
 
@@ -37,6 +37,10 @@ async def upload(worker: ProtocolWorker, lease: pb.Lease, picture: bytes) -> Any
     return await worker.upload(lease, picture)
 
 
+async def upload_together(worker: ProtocolWorker, lease: pb.Lease, picture: bytes) -> Any:
+    return await worker.upload_together(artifact_file(lease, picture))
+
+
 async def complete(worker: ProtocolWorker, lease: pb.Lease, picture: bytes) -> Any:
     return await worker.complete(lease, await worker.upload(lease, picture))
 
@@ -49,7 +53,7 @@ async def release(worker: ProtocolWorker, lease: pb.Lease, _: bytes) -> Any:
     return await worker.release(lease)
 
 
-CALLS: tuple[Say, ...] = (beat, report, upload, complete, fail, release)
+CALLS: tuple[Say, ...] = (beat, report, upload, upload_together, complete, fail, release)
 #: The job's state after the holder of the lease has made the call.
 AFTER: "dict[Say, job_pb2.JobStatus.ValueType]" = {
     complete: COMPLETED,

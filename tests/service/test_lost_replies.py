@@ -12,7 +12,7 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from tests.jobs_protocol import ProtocolClient
 from tests.reply_cutter import ReplyCutter
 from tests.service_fixture import Sql
-from tests.worker_protocol import ProtocolWorker, artifact_header, ref
+from tests.worker_protocol import ProtocolWorker, artifact_file, artifact_header, ref
 
 PICTURE = b"a picture" * 100
 
@@ -59,6 +59,12 @@ async def upload(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
     return (await worker.upload(held, PICTURE)).id
 
 
+async def upload_together(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
+    assert held is not None
+    files = [artifact_file(held, PICTURE), artifact_file(held, PICTURE[1:], position=1)]
+    return [artifact.id for artifact in await worker.upload_together(*files)]
+
+
 async def complete(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
     assert held is not None
     return await worker.complete(held, prompt_id="prompt-1")
@@ -86,6 +92,9 @@ ENDS: dict[Call, tuple[str, str]] = {
     release: ("released", "pending"),
 }
 
+#: How many files a call stores.
+UPLOADED: dict[Call, int] = {upload: 1, upload_together: 2}
+
 
 @pytest.fixture
 async def cutter(service: str) -> AsyncIterator[ReplyCutter]:
@@ -112,7 +121,8 @@ async def repeated(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "call", [lease, beat, report, upload, complete, fail, release, report_catalogue]
+    "call",
+    [lease, beat, report, upload, upload_together, complete, fail, release, report_catalogue],
 )
 @pytest.mark.parametrize("lost", [0, 1, 3])
 async def test_repeating_a_call_whose_answer_was_lost_leaves_what_one_call_leaves(
@@ -154,9 +164,8 @@ def expected(call: Call, found: dict[str, Any]) -> dict[str, Any]:
     assert len(attempts) == leases
     attempts[0] |= {"attempt": 1, "outcome": outcome, "charged": bool(charged)}
     artifacts = found["artifacts"] or []
-    assert len(artifacts) == (1 if call is upload else 0)
-    if artifacts:
-        assert artifacts[0]["stored"]
+    assert len(artifacts) == UPLOADED.get(call, 0)
+    assert all(artifact["stored"] for artifact in artifacts)
     assert len(found["catalogues"]) == 1
     return found
 

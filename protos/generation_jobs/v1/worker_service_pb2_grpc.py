@@ -28,7 +28,7 @@ if _version_not_supported:
 class WorkerServiceStub:
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -58,6 +58,11 @@ class WorkerServiceStub:
                 '/generation_jobs.v1.WorkerService/UploadArtifact',
                 request_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.FromString,
+                _registered_method=True)
+        self.UploadArtifacts = channel.unary_unary(
+                '/generation_jobs.v1.WorkerService/UploadArtifacts',
+                request_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsRequest.SerializeToString,
+                response_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsResponse.FromString,
                 _registered_method=True)
         self.ReadInput = channel.unary_stream(
                 '/generation_jobs.v1.WorkerService/ReadInput',
@@ -89,7 +94,7 @@ class WorkerServiceStub:
 class WorkerServiceServicer:
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -127,6 +132,16 @@ class WorkerServiceServicer:
         """Workers call UploadArtifact for each file before they complete the job: first a message with
         `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
         does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadArtifacts(self, request, context):
+        """Workers call UploadArtifacts instead for files that are small: a picture and its thumbnails in
+        one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
+        older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
+        named are not the announced ones, and none was stored; send again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +210,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.FromString,
                     response_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.SerializeToString,
             ),
+            'UploadArtifacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadArtifacts,
+                    request_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsRequest.FromString,
+                    response_serializer=generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsResponse.SerializeToString,
+            ),
             'ReadInput': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadInput,
                     request_deserializer=generation__jobs_dot_v1_dot_worker__service__pb2.ReadInputRequest.FromString,
@@ -231,7 +251,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 class WorkerService:
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -334,6 +354,33 @@ class WorkerService:
             '/generation_jobs.v1.WorkerService/UploadArtifact',
             generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactRequest.SerializeToString,
             generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadArtifacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/generation_jobs.v1.WorkerService/UploadArtifacts',
+            generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsRequest.SerializeToString,
+            generation__jobs_dot_v1_dot_worker__service__pb2.UploadArtifactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class WorkerServiceStub:
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -60,6 +60,12 @@ class WorkerServiceStub:
     `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
     does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
     """
+    UploadArtifacts: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.UploadArtifactsRequest, _worker_service_pb2.UploadArtifactsResponse]
+    """Workers call UploadArtifacts instead for files that are small: a picture and its thumbnails in
+    one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
+    older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
+    named are not the announced ones, and none was stored; send again.
+    """
     ReadInput: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]
     """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
     job has no such input; ABORTED (LEASE_LOST).
@@ -85,7 +91,7 @@ class WorkerServiceStub:
 class WorkerServiceAsyncStub(WorkerServiceStub):
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -113,6 +119,12 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
     does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
     """
+    UploadArtifacts: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.UploadArtifactsRequest, _worker_service_pb2.UploadArtifactsResponse]  # type: ignore[assignment]
+    """Workers call UploadArtifacts instead for files that are small: a picture and its thumbnails in
+    one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
+    older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
+    named are not the announced ones, and none was stored; send again.
+    """
     ReadInput: _aio.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]  # type: ignore[assignment]
     """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
     job has no such input; ABORTED (LEASE_LOST).
@@ -137,7 +149,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What workers do: take jobs, say that they are alive, bring results.
 
-    Every call is unary (uploads aside) and may be repeated when its answer was lost. A lease is
+    Every call is unary (UploadArtifact and ReadInput aside) and may be repeated when its answer was lost. A lease is
     named by (job_id, lease_token); calls about one that has ended answer ABORTED / LEASE_LOST and
     change nothing. Times between worker and service are durations, never clock readings.
     """
@@ -186,6 +198,18 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Workers call UploadArtifact for each file before they complete the job: first a message with
         `header`, then chunks. Repeating an upload gives the same artifact. Files of an attempt that
         does not complete are removed. DATA_LOSS: the bytes are not the announced ones; send again.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadArtifacts(
+        self,
+        request: _worker_service_pb2.UploadArtifactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.UploadArtifactsResponse, _abc.Awaitable[_worker_service_pb2.UploadArtifactsResponse]]:
+        """Workers call UploadArtifacts instead for files that are small: a picture and its thumbnails in
+        one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
+        older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
+        named are not the announced ones, and none was stored; send again.
         """
 
     @_abc_1.abstractmethod

@@ -85,6 +85,9 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> Any:
         return await self._pass(self._stub.UploadArtifact, request_iterator, context)
 
+    async def UploadArtifacts(self, request: pb.UploadArtifactsRequest, context: Context) -> Any:
+        return await self._pass(self._stub.UploadArtifacts, request, context)
+
     async def CompleteJob(self, request: pb.CompleteJobRequest, context: Context) -> Any:
         return await self._pass(self._stub.CompleteJob, request, context)
 

@@ -1,0 +1,115 @@
+"""Takes the files that attempts make: announced, stored, and then counted as stored.
+
+All of it under the attempt's lease. Once that has ended, what an upload has put into the store is
+removed by the sweeper, which goes by the rows, or by the upload itself when its rows are gone.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, Sequence
+from typing import Final
+
+from job_service.artifacts.objects import (
+    ContentMismatchError,
+    ObjectStoreOfArtifacts,
+    check_content,
+)
+from job_service.jobs.limits import MAX_CHUNK_BYTES
+from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.store.artifacts import ArtifactRow, ArtifactTable, NewArtifact
+from job_service.store.leases import LeaseEndedError, LeaseKey
+
+#: Objects put at the same time for calls that bring several.
+_PUT_AT_ONCE: Final = 16
+
+
+class ResultUploads:
+    """Large files one by one, small ones together.
+
+    Either way raises LeaseEndedError, and RefusedError: CONTENT_MISMATCH when the bytes are not the
+    announced ones, ARTIFACT_STORE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+    """
+
+    def __init__(self, table: ArtifactTable, objects: ObjectStoreOfArtifacts) -> None:
+        self._table = table
+        self._objects = objects
+        self._putting = asyncio.Semaphore(_PUT_AT_ONCE)
+
+    async def take(
+        self, lease: LeaseKey, artifact: NewArtifact, content: AsyncIterable[bytes]
+    ) -> ArtifactRow:
+        """Store a file of any size."""
+        (announced,) = await self._announced(lease, [artifact])
+        try:
+            await self._objects.put(
+                announced.object_key,
+                content,
+                size=artifact.size,
+                sha256=artifact.sha256,
+                content_type=artifact.content_type,
+            )
+        except ContentMismatchError as error:
+            raise RefusedError(Refusal.CONTENT_MISMATCH, str(error)) from error
+        (stored,) = await self._stored(lease, [announced])
+        return stored
+
+    async def take_all(
+        self, lease: LeaseKey, files: Sequence[tuple[NewArtifact, bytes]]
+    ) -> list[ArtifactRow]:
+        """Store small files, all or none, in their order; no two have the same place.
+
+        Of files that are not as announced the first is named in CONTENT_MISMATCH.
+        """
+        for index, (artifact, content) in enumerate(files):
+            await _check(index, artifact, content)
+        announced = await self._announced(lease, [artifact for artifact, _ in files])
+        put = await asyncio.gather(
+            *(self._put(row, content) for row, (_, content) in zip(announced, files, strict=True)),
+            return_exceptions=True,
+        )
+        for failure in put:
+            if failure is not None:
+                await self._remove_swept(announced)
+                raise failure
+        return await self._stored(lease, announced)
+
+    async def _put(self, row: ArtifactRow, content: bytes) -> None:
+        async with self._putting:
+            await self._objects.put_whole(row.object_key, content, row.content_type)
+
+    async def _announced(
+        self, lease: LeaseKey, artifacts: Sequence[NewArtifact]
+    ) -> list[ArtifactRow]:
+        announced = await self._table.announce(lease, artifacts)
+        if announced is None:
+            raise LeaseEndedError
+        return announced
+
+    async def _stored(self, lease: LeaseKey, announced: Sequence[ArtifactRow]) -> list[ArtifactRow]:
+        stored = await self._table.stored(lease, [row.id for row in announced])
+        if stored is None:
+            await self._remove_swept(announced)
+            raise LeaseEndedError
+        return stored
+
+    async def _remove_swept(self, announced: Sequence[ArtifactRow]) -> None:
+        """Remove the objects that were put after their rows had gone: nobody else will."""
+        known = await self._table.known([row.id for row in announced])
+        await self._objects.delete([row.object_key for row in announced if row.id not in known])
+
+
+async def _check(index: int, artifact: NewArtifact, content: bytes) -> None:
+    if len(content) <= MAX_CHUNK_BYTES:
+        digest = _sha256(content)
+    else:  # some milliseconds: not on the event loop
+        digest = await asyncio.to_thread(_sha256, content)
+    try:
+        check_content(len(content), digest, size=artifact.size, sha256=artifact.sha256)
+    except ContentMismatchError as error:
+        raise RefusedError(
+            Refusal.CONTENT_MISMATCH, f"files[{index}] ({artifact.filename!r}): {error}"
+        ) from error
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

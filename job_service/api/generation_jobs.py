@@ -241,6 +241,7 @@ class GenerationJobServicer(
             response.cancelled_count += at_rest
             response.cancelling_count += len(batch) - at_rest
             workers = {one.worker_id for one in batch if one.worker_id is not None}
+            self._board.note_cancel(*(one.job_id for one in batch))
             self._hub.publish(
                 JobEnded(),
                 *(JobChanged(one.job_id) for one in batch),
@@ -339,6 +340,7 @@ class GenerationJobServicer(
         return replace(new, priority=row.priority) if keeps_priority else new
 
     def _announce_cancel(self, row: JobRow) -> None:
+        self._board.note_cancel(row.id)
         self._hub.publish(JobChanged(row.id), JobEnded())
         if row.worker_id is not None:
             self._hub.publish(WorkerConcerned(row.worker_id))

@@ -52,8 +52,8 @@ class ProgressBoard:
     ) -> bool | None:
         """Take a report; whether a cancel was asked for, None: the lease has ended.
 
-        Between two writes the answer is the one of the last write: a cancel since then reaches
-        the worker by its heartbeat. Fills in the attempt.
+        Between two writes the answer is the one of the last write, or what ``note_cancel`` was
+        told: a cancel at another replica reaches the worker by its heartbeat. Fills in the attempt.
         """
         entry = self._entries.get(lease.job_id)
         now = self._clock()
@@ -106,6 +106,12 @@ class ProgressBoard:
         """The latest preview of this attempt, if it reports here."""
         entry = self._entries.get(job_id)
         return entry.preview if entry and entry.progress.attempt == attempt else None
+
+    def note_cancel(self, *job_ids: int) -> None:
+        """Note that a cancel was asked for, so that the next report is told."""
+        for job_id in job_ids:
+            if job_id in self._entries:
+                self._entries[job_id].cancel = True
 
     def forget(self, *job_ids: int) -> None:
         """Drop jobs that no longer run."""

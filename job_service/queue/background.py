@@ -9,7 +9,7 @@ _log = structlog.get_logger()
 
 
 async def run_for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
-    """Run a loop until it returns; one that dies of a bug is logged and started again in a second."""
+    """Run a loop until it returns; one that dies of a bug is logged and started again soon."""
     while True:
         try:
             await loop()

@@ -3,6 +3,8 @@
 import asyncio
 
 import grpc
+from generation_jobs.v1 import generation_job_service_pb2 as jobs_pb
+from generation_jobs.v1 import job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from tests.jobs_protocol import CANCELLED, COMPLETED, RUNNING, ProtocolClient, refused
@@ -80,3 +82,24 @@ async def test_a_cancel_and_a_lease_at_once_end_in_one_of_two_ways(
             assert cancelled.status in (RUNNING, CANCELLED)
             assert await worker.release(leases[0], pb.RELEASE_REASON_CANCELLED) == CANCELLED
         assert (await client.get(job.id)).status == CANCELLED
+
+
+async def test_the_next_progress_report_is_told_however_soon_it_comes(
+    client: ProtocolClient, worker: ProtocolWorker
+) -> None:
+    """Reports between two writes of a job's progress are answered from memory."""
+    one, other = [await client.create(labels={"batch": "yes"}) for _ in range(2)]
+    leases = await worker.lease(2)
+    for _ in range(2):
+        assert [await worker.progress(lease) for lease in leases] == [pb.VERDICT_CONTINUE] * 2
+    first, second = sorted(leases, key=lambda lease: lease.job_id)
+
+    await client.cancel(one.id)
+    assert await worker.progress(first) == pb.VERDICT_CANCEL
+    assert await worker.progress(second) == pb.VERDICT_CONTINUE
+    await client.stub.BatchCancelJobs(
+        jobs_pb.BatchCancelJobsRequest(filter=job_pb2.JobFilter(labels={"batch": "yes"})),
+        timeout=20,
+    )
+    assert await worker.progress(second) == pb.VERDICT_CANCEL
+    assert other.id == second.job_id

@@ -47,17 +47,19 @@ contract: $(DEV_STAMP) ## The contract's style, and that it breaks no released c
 
 # Real processes, killed and restarted, two tests at a time: a busy machine can make one late. What
 # failed is run once more, alone, and that decides.
+RERUN := $(BIN)/pytest --last-failed --last-failed-no-failures none
+
 suite: $(DEV_STAMP) ## The tests
-	$(BIN)/pytest -n 2 || $(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -n 2 || $(RERUN)
 
 coverage: $(DEV_STAMP) ## The tests, and how much of the code they reach; takes half as long again
 	$(BIN)/pytest -n 2 --cov --cov-report=term
 
 heavy: $(DEV_STAMP) ## The tests that take more than ten seconds each
-	$(BIN)/pytest -m heavy
+	$(BIN)/pytest -m heavy || $(RERUN) -m heavy
 
 conformance: $(DEV_STAMP) ## The driver's tests against a genuine ComfyUI on the CPU
-	$(BIN)/pytest tests/conformance -m conformance
+	$(BIN)/pytest tests/conformance -m conformance || $(RERUN) tests/conformance -m conformance
 
 bench: $(DEV_STAMP) ## The benchmarks: ratios to baselines measured in the same run
 	$(BIN)/pytest -m benchmark

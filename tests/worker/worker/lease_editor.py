@@ -24,7 +24,8 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
     """Puts ``graph`` and ``inputs`` into every lease that passes.
 
     ``inputs`` is content by name; ``reads`` counts how often each was read. ``lost`` inputs are
-    not found, of ``damaged`` ones so many reads come with other bytes.
+    not found, of ``damaged`` ones so many reads come with other bytes. ``uploads`` are the media
+    types of the files that came in each call; an empty list is a file by itself.
     """
 
     def __init__(self, service: str) -> None:
@@ -34,6 +35,8 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         self.reads: dict[str, int] = {}
         self.lost: set[str] = set()
         self.damaged: dict[str, int] = {}
+        self.uploads: list[list[str]] = []
+        self.takes_files_together = True
         self._service = service
         self._stub: Any = None
 
@@ -83,9 +86,13 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
     async def UploadArtifact(
         self, request_iterator: AsyncIterator[pb.UploadArtifactRequest], context: Context
     ) -> Any:
+        self.uploads.append([])
         return await self._pass(self._stub.UploadArtifact, request_iterator, context)
 
     async def UploadArtifacts(self, request: pb.UploadArtifactsRequest, context: Context) -> Any:
+        self.uploads.append([file.header.content_type for file in request.files])
+        if not self.takes_files_together:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         return await self._pass(self._stub.UploadArtifacts, request, context)
 
     async def CompleteJob(self, request: pb.CompleteJobRequest, context: Context) -> Any:

@@ -85,6 +85,7 @@ def test_the_demo_makes_a_picture_and_leaves_nothing_running(tmp_path: Path, sta
     assert left == []
 
 
+@pytest.mark.heavy
 def test_up_serves_until_it_is_told_to_stop(start: Start, address: str) -> None:
     up = start("up", JOB_SERVICE_LISTEN=address)
     _wait_until_up(up, address)
@@ -98,6 +99,7 @@ def test_up_serves_until_it_is_told_to_stop(start: Start, address: str) -> None:
     assert all(_is_gone(part) for part in parts)
 
 
+@pytest.mark.heavy
 def test_up_ends_when_a_part_dies_and_says_which(start: Start, address: str) -> None:
     up = start("up", JOB_SERVICE_LISTEN=address)
     _wait_until_up(up, address)
@@ -112,6 +114,7 @@ def test_up_ends_when_a_part_dies_and_says_which(start: Start, address: str) -> 
     assert all(_is_gone(part) for part in parts)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of such an end")
 def test_kill_9_of_up_leaves_nothing_running(start: Start, address: str) -> None:
     up = start("up", JOB_SERVICE_LISTEN=address)

@@ -78,6 +78,7 @@ async def test_a_backend_in_node_creates_watches_reads_and_cancels(
     assert process.returncode == 0, output.decode()
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("packages")
 async def test_a_watch_in_node_survives_the_service_being_killed(
     stack: AsyncExitStack, tmp_path: Path, database_url: str

@@ -93,6 +93,7 @@ async def _keep_a_row(postgres: EmbeddedPostgres) -> None:
         await connection.execute("CREATE TABLE kept AS SELECT 1")
 
 
+@pytest.mark.heavy
 def test_it_stops_with_its_owner_and_keeps_the_rows(
     tmp_path: Path, own: Callable[..., Owner]
 ) -> None:
@@ -106,6 +107,7 @@ def test_it_stops_with_its_owner_and_keeps_the_rows(
     assert own(tmp_path).says() == "rows 2"
 
 
+@pytest.mark.heavy
 def test_kill_9_of_the_owner_loses_nothing_and_leaves_nothing(
     tmp_path: Path, own: Callable[..., Owner]
 ) -> None:
@@ -119,6 +121,7 @@ def test_kill_9_of_the_owner_loses_nothing_and_leaves_nothing(
     assert _has_ended(server)
 
 
+@pytest.mark.heavy
 def test_kill_9_of_owner_and_server_loses_nothing(
     tmp_path: Path, own: Callable[..., Owner]
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 
+import pytest
+
 from tests.jobs_protocol import ProtocolClient
 from tests.statements_sent import statements_sent
 from tests.worker_protocol import ProtocolWorker
@@ -11,6 +13,7 @@ from tests.worker_protocol import ProtocolWorker
 SECONDS = 10
 
 
+@pytest.mark.heavy
 async def test_an_idle_service_with_a_waiting_worker_asks_the_database_less_than_once_a_second(
     worker: ProtocolWorker,
 ) -> None:
@@ -24,6 +27,7 @@ async def test_an_idle_service_with_a_waiting_worker_asks_the_database_less_than
     assert len(statements) < SECONDS, Counter(text[:60] for text, _ in statements).most_common()
 
 
+@pytest.mark.heavy
 async def test_watches_of_a_queue_that_does_not_move_add_little(
     client: ProtocolClient, worker: ProtocolWorker
 ) -> None:

@@ -134,6 +134,7 @@ async def test_the_wait_is_estimated_from_what_ran_of_late(
         assert not watch.position.HasField("estimated_wait")
 
 
+@pytest.mark.heavy
 async def test_watches_share_a_look_and_an_unmoved_queue_is_not_told_again(
     client: ProtocolClient, worker: ProtocolWorker
 ) -> None:

@@ -26,6 +26,7 @@ async def watched(simulator: Simulator, impatient: DriverSettings) -> AsyncItera
         yield opened
 
 
+@pytest.mark.heavy
 async def test_a_frozen_comfyui_is_not_available_until_it_answers_again(
     watched: ComfyBackend, simulator: Simulator
 ) -> None:
@@ -41,6 +42,7 @@ async def test_a_frozen_comfyui_is_not_available_until_it_answers_again(
         assert isinstance(await watched.run("p2", text_to_image()), Succeeded)
 
 
+@pytest.mark.heavy
 async def test_while_it_is_frozen_calls_fail_at_once(
     watched: ComfyBackend, simulator: Simulator
 ) -> None:

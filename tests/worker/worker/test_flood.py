@@ -52,6 +52,7 @@ async def worker(
         yield process
 
 
+@pytest.mark.heavy
 async def test_memory_is_bounded_and_nothing_is_delayed(
     jobs: JobServiceClient, simulator: Simulator, worker: psutil.Process
 ) -> None:

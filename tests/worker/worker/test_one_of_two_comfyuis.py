@@ -81,6 +81,7 @@ async def occupy(jobs: JobServiceClient, good: Simulator, bad: str) -> list[int]
     return [first, *(job_id for job_id in on_bad if job_id != first)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("how", ["dead", "frozen"])
 async def test_the_other_gets_all_done_and_no_job_fails(
     how: str,

@@ -18,6 +18,7 @@ def service_settings(service_settings: Settings) -> Settings:
     return service_settings.model_copy(update={"lease_ttl": timedelta(seconds=2)})
 
 
+@pytest.mark.heavy
 async def test_a_job_given_to_another_worker_meanwhile_is_dropped_and_its_prompt_stopped(
     service: str, jobs: JobServiceClient, start_worker: StartWorker, simulator: Simulator
 ) -> None:

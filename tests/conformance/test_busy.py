@@ -19,7 +19,7 @@ AIM = 1.10
 SECONDS = 120
 """For how long more rounds are tried while the ratio is above the aim."""
 LIMIT_OF_DRIVER = 1.5
-LIMIT_OF_PAIR = 4.0
+LIMIT_OF_PAIR = 6.0
 
 
 async def test_by_the_driver(

@@ -44,16 +44,24 @@ SELECT new.n, announced.* FROM announced
 JOIN new USING (job_id, role, position, thumbnail_size)
 """)
 
+# Rows are locked in the order in which they are announced, so that calls about the same files, of
+# which one announces and another has stored, do not deadlock.
 _STORED: Final = statement("""
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
         AS r (n integer, artifact_id bigint, lease_token uuid)
+), held AS MATERIALIZED (
+    SELECT artifact.id, job.lease_token
+    FROM (SELECT DISTINCT artifact_id, lease_token FROM given) AS one
+    JOIN job_artifacts AS artifact ON artifact.id = one.artifact_id
+    JOIN generation_jobs AS job
+        ON job.id = artifact.job_id AND job.lease_token = one.lease_token
+    ORDER BY artifact.job_id, artifact.role, artifact.position, artifact.thumbnail_size
+    FOR NO KEY UPDATE OF artifact
 ), stored AS (
     UPDATE job_artifacts AS artifact SET stored_at = now()
-    FROM (SELECT DISTINCT artifact_id, lease_token FROM given) AS one, generation_jobs AS job
-    WHERE artifact.id = one.artifact_id AND job.id = artifact.job_id
-        AND job.lease_token = one.lease_token
-    RETURNING artifact.*, job.lease_token
+    FROM held WHERE artifact.id = held.id
+    RETURNING artifact.*, held.lease_token
 )
 SELECT given.n, stored.* FROM given JOIN stored
     ON stored.id = given.artifact_id AND stored.lease_token = given.lease_token

@@ -12,8 +12,7 @@ from job_service.jobs.fields import FieldChecks
 
 def pack(layout: struct.Struct, version: int, request_digest: bytes, *values: int) -> str:
     """A token of these values."""
-    packed = layout.pack(version, request_digest, *values)
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    return encoded(layout.pack(version, request_digest, *values))
 
 
 def unpack(
@@ -30,9 +29,7 @@ def unpack(
     if not token:
         return None
     try:
-        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
-        packed = base64.b64decode(padded, altchars=b"-_", validate=True)
-        found_version, found_digest, *values = layout.unpack(packed)
+        found_version, found_digest, *values = layout.unpack(decoded(token))
     except (ValueError, struct.error):
         checks.wrong(path, "is not a token of this service")
         return None
@@ -43,6 +40,17 @@ def unpack(
         checks.wrong(path, f"belongs to a different {bound_to}")
         return None
     return tuple(values)
+
+
+def encoded(content: bytes) -> str:
+    """Bytes as text that needs no escaping in a URL."""
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def decoded(token: str) -> bytes:
+    """The bytes that ``encoded`` wrote. Raises ValueError."""
+    padded = token.encode("ascii") + b"=" * (-len(token) % 4)
+    return base64.b64decode(padded, altchars=b"-_", validate=True)
 
 
 def digest(*parts: Message | str | int) -> bytes:

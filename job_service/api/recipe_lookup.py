@@ -16,7 +16,7 @@ from job_service.jobs.validation import owner
 from job_service.queue.fleet import Fleet
 from job_service.store.inputs import InputTable
 from job_service.store.templates import TemplateStore
-from job_service.workflows.builtin_templates import BUILT_IN_VERSION, builtin_templates
+from job_service.workflows.builtin_templates import built_in
 from job_service.workflows.needs import ROUTED_INPUTS
 from job_service.workflows.signatures import NodeSignatures
 from job_service.workflows.template import Template
@@ -101,10 +101,9 @@ class RecipeLookup:
             return {}
         found: dict[TemplateKey, Template] = {}
         for key, row in zip(keys, await self._templates.find(keys), strict=True):
-            if row is not None:
-                found[key] = template_of(row)
-            elif key.name in builtin_templates() and key.version in (0, BUILT_IN_VERSION):
-                found[key] = builtin_templates()[key.name]
+            template = built_in(key.name, key.version) if row is None else template_of(row)
+            if template is not None:
+                found[key] = template
         return found
 
     async def _signatures(self, labels: set[str]) -> dict[str, NodeSignatures]:

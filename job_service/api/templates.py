@@ -1,9 +1,6 @@
 """The template calls of GenerationJobService."""
 
 import asyncio
-import base64
-import binascii
-import re
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +8,7 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import workflow_template_pb2
 
+from job_service.api import opaque_token
 from job_service.api.caller import require_client
 from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.template_messages import built_in_message, draft_of, etag, stored_message
@@ -19,11 +17,11 @@ from job_service.jobs.fields import FieldChecks
 from job_service.jobs.recipe_book import TemplateKey
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.templates import TemplateDraft, TemplateRow, TemplateStore
-from job_service.workflows.builtin_templates import BUILT_IN_VERSION, builtin_templates
+from job_service.workflows.builtin_templates import built_in, builtin_templates
+from job_service.workflows.template_checks import TEMPLATE_NAME, TEMPLATE_NAME_RULE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}")
 #: How often an update without an etag starts over because somebody else stored a version.
 _UPDATE_TRIES: Final = 5
 
@@ -57,9 +55,9 @@ class TemplateCalls:
         (row,) = await self._templates.find([TemplateKey(owner, request.name, request.version)])
         if row is not None:
             return pb.GetTemplateResponse(template=stored_message(row))
-        built_in = builtin_templates().get(request.name)
-        if built_in is not None and request.version in (0, BUILT_IN_VERSION):
-            return pb.GetTemplateResponse(template=built_in_message(built_in))
+        template = built_in(request.name, request.version)
+        if template is not None:
+            return pb.GetTemplateResponse(template=built_in_message(template))
         raise _not_found(request.name, request.version)
 
     async def ListTemplates(
@@ -88,7 +86,7 @@ class TemplateCalls:
                 break
             response.templates.append(messages[name])
         if len(names) > len(response.templates):
-            response.next_page_token = _token(response.templates[-1].name)
+            response.next_page_token = opaque_token.encoded(response.templates[-1].name.encode())
         return response
 
     async def UpdateTemplate(
@@ -158,8 +156,8 @@ def _owner() -> UUID | None:
 
 
 def _name(checks: FieldChecks, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        checks.wrong("name", 'must have 1 to 63 lower-case letters, digits, "-" and "_"')
+    if not TEMPLATE_NAME.fullmatch(name):
+        checks.wrong("name", TEMPLATE_NAME_RULE)
 
 
 def _not_found(name: str, version: int = 0) -> RefusedError:
@@ -167,18 +165,13 @@ def _not_found(name: str, version: int = 0) -> RefusedError:
     return RefusedError(Refusal.TEMPLATE_NOT_FOUND, f"there is no {which} {name!r}")
 
 
-def _token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
-
-
 def _after(checks: FieldChecks, token: str) -> str:
     if not token:
         return ""
     try:
-        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
-        name = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-    except (ValueError, binascii.Error):
+        name = opaque_token.decoded(token).decode("ascii")
+    except ValueError:
         name = ""
-    if not _NAME.fullmatch(name):
+    if not TEMPLATE_NAME.fullmatch(name):
         checks.wrong("page_token", "is not a token of this service")
     return name

@@ -29,6 +29,11 @@ def builtin_templates() -> Mapping[str, Template]:
     return MappingProxyType(dict(sorted(found.items())))
 
 
+def built_in(name: str, version: int) -> Template | None:
+    """The built-in template of this name, if it has this version; 0: the newest."""
+    return builtin_templates().get(name) if version in (0, BUILT_IN_VERSION) else None
+
+
 def _template(name: str, document: Any) -> Template:
     return Template(
         name=name,

@@ -28,7 +28,8 @@ MAX_PARAMETERS: Final = 64
 MAX_TARGETS: Final = 64
 MAX_CHOICES: Final = 256
 MAX_DESCRIPTION: Final = 500
-_TEMPLATE_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}")
+TEMPLATE_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}")
+TEMPLATE_NAME_RULE: Final = 'must have 1 to 63 lower-case letters, digits, "-" and "_"'
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,63}")
 
 
@@ -41,8 +42,8 @@ def template_problems(
     ``workflow_json.nodes["3"].inputs.seed``.
     """
     problems = ProblemList()
-    if not _TEMPLATE_NAME.fullmatch(template.name):
-        problems.add("name", 'must have 1 to 63 lower-case letters, digits, "-" and "_"')
+    if not TEMPLATE_NAME.fullmatch(template.name):
+        problems.add("name", TEMPLATE_NAME_RULE)
     if len(template.description) > MAX_DESCRIPTION:
         problems.add("description", f"must have at most {MAX_DESCRIPTION} characters")
     if len(template.parameters) > MAX_PARAMETERS:

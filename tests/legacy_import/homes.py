@@ -210,7 +210,7 @@ def sampler_holds(job: Job, settings: Any) -> bool:
 def _setting_holds(sampler: job_pb2.Sampler, key: str, value: Any) -> bool:
     there = getattr(sampler, key)
     if isinstance(there, str):
-        return there == value
+        return bool(there == value)
     if not _has(sampler, key) or not isinstance(value, Decimal):
         return False
     return bool(there == (float(value) if isinstance(there, float) else value))

@@ -10,7 +10,7 @@ from google.protobuf import duration_pb2, json_format, timestamp_pb2
 from job_service.jobs.states import OUTCOME_TO_WIRE, ROLE_TO_WIRE, STATUS_TO_WIRE, TYPE_TO_WIRE
 from job_service.store.artifacts import ArtifactRow
 from job_service.store.attempts import AttemptRow
-from job_service.store.database import as_json
+from job_service.store.database import as_exact_json, as_json
 from job_service.store.inputs import InputRow
 from job_service.store.tables import JobRow
 
@@ -169,7 +169,7 @@ def duration(span: timedelta) -> duration_pb2.Duration:
 
 def _params_json(stored: dict[str, Any]) -> str:
     params = {key: value for key, value in stored.items() if key != "sampler_params"}
-    return as_json(params) if params else "{}"
+    return as_exact_json(params) if params else "{}"
 
 
 def _sampler(seed: int | None, stored: dict[str, Any]) -> job_pb2.Sampler | None:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.workflows import exact_json
 
 #: A named tuple of the columns.
 Row: TypeAlias = Any
@@ -36,7 +37,32 @@ def as_json(value: object) -> str:
     return _JSON.encode(value)
 
 
-_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+_SEPARATORS: Final = (",", ":")
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=_SEPARATORS, default=str)
+
+
+def as_exact_json(value: object) -> str:
+    """A value that was read from jsonb, every number as it was there. Slower."""
+    return exact_json.dumps(value, _SEPARATORS)
+
+
+# Jobs that did not come through CreateJob have numbers that it would not have taken.
+def _float(text: str) -> float:
+    number = float(text)
+    return number if repr(number) == text else exact_json.ExactNumber(text)
+
+
+def _int(text: str) -> float:
+    return int(text) if len(text) <= _MOST_DIGITS else exact_json.ExactNumber(text)
+
+
+#: Python refuses to read integers of more than 4,300.
+_MOST_DIGITS: Final = 1_000
+_reader: Final = json.JSONDecoder(parse_float=_float, parse_int=_int)
+
+
+def _read_json(text: str | bytes) -> Any:
+    return _reader.decode(text if isinstance(text, str) else text.decode())
 
 
 class Connection:
@@ -84,6 +110,7 @@ class Database:
             pool_use_lifo=True,
             pool_reset_on_return=None,  # what is not idle does not go back
             isolation_level="AUTOCOMMIT",
+            json_deserializer=_read_json,
             connect_args={
                 "application_name": "job_service",
                 "connect_timeout": 5,

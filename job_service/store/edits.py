@@ -48,7 +48,9 @@ UPDATE generation_jobs AS job SET
     height = new.height,
     batch_size = new.batch_size,
     seed = new.seed,
-    params = new.params,
+    -- but for the sampler's they are immutable, and a double may not hold their numbers
+    params = job.params - 'sampler_params' || CASE WHEN new.params -> 'sampler_params' IS NULL
+        THEN '{{}}' ELSE jsonb_build_object('sampler_params', new.params -> 'sampler_params') END,
     workflow = new.workflow,
     template_arguments = new.template_arguments,
     labels = new.labels,

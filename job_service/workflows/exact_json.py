@@ -83,8 +83,9 @@ def loads(text: str) -> Any:
         ) from error
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, separators: tuple[str, str] = (", ", ": ")) -> str:
     """Write a document on one line; numbers as they were read."""
+    between, after_key = separators
     out: list[str] = []
     # What is still to be written, last first: finished text, or (value,).
     rest: list[str | tuple[Any]] = [(value,)]
@@ -98,13 +99,13 @@ def dumps(value: Any) -> str:
             out.append("{")
             parts: list[str | tuple[Any]] = []
             for key, each in value.items():
-                parts += [f"{', ' if parts else ''}{_quote(key)}: ", (each,)]
+                parts += [f"{between if parts else ''}{_quote(key)}{after_key}", (each,)]
             rest += ["}", *reversed(parts)]
         elif isinstance(value, list | tuple):
             out.append("[")
             parts = []
             for each in value:
-                parts += [", ", (each,)] if parts else [(each,)]
+                parts += [between, (each,)] if parts else [(each,)]
             rest += ["]", *reversed(parts)]
         elif isinstance(value, ExactNumber):
             out.append(value.text)

@@ -348,7 +348,7 @@ class GenerationJob(_message.Message):
     request_id: _builtins.str
     """Output only. The request_id the job was created with."""
     legacy_request_id: _builtins.int
-    """Output only. The id of the former `comfyui_generation_requests` row this job came from."""
+    """Output only. The id of the former ComfyUI request this job came from."""
     pending_detail: _builtins.str
     """Output only, in view FULL, in answers that hold one job. With NO_WORKER_OFFERS: in a sentence
     for people, what is missing, and for a model, sampler or scheduler that no worker offers the
@@ -777,7 +777,7 @@ class JobFilter(_message.Message):
     search: _builtins.str
     """Words in the prompt or negative prompt; "quoted phrases" and -exclusions as in web search."""
     legacy_request_id: _builtins.int
-    """The job that came from this former `comfyui_generation_requests` row."""
+    """The job that came from the former ComfyUI request with this id."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___JobStatus.ValueType]:
         """Any of these states."""

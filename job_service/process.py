@@ -21,8 +21,12 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        CannotRunError: the database is missing, or its schema is not the one this version needs.
+        CannotRunError: the database is missing, its schema is not the one this version needs, or
+            the address may not be listened on.
     """
+    why_not = settings.why_not_listen()
+    if why_not is not None:
+        raise CannotRunError(why_not)
     _end_on_signals()
     try:
         async with database(settings) as (url, embedded):

@@ -10,7 +10,7 @@ from job_service import process
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.cannot_run import CannotRunError
 from job_service.jobs.refusals import RefusedError
-from job_service.settings import Settings
+from job_service.settings import Settings, without_secrets
 from job_service.store import migrate as schema
 from job_service.store.migrate import SchemaState
 
@@ -73,9 +73,15 @@ async def _artifact_store(url: str) -> Finding:
     except (OSError, ValueError) as error:
         return _bad_store(url, error)
     if read != content:
-        return Finding("artifact store", good=False, says=f"{url} answers other bytes than it got")
-    return Finding("artifact store", good=True, says=f"{url} keeps what it gets")
+        return Finding(
+            "artifact store",
+            good=False,
+            says=f"{without_secrets(url)} answers other bytes than it got",
+        )
+    return Finding("artifact store", good=True, says=f"{without_secrets(url)} keeps what it gets")
 
 
 def _bad_store(url: str, error: BaseException) -> Finding:
-    return Finding("artifact store", good=False, says=f"{url}: {str(error).splitlines()[0]}")
+    return Finding(
+        "artifact store", good=False, says=f"{without_secrets(url)}: {str(error).splitlines()[0]}"
+    )

@@ -19,6 +19,9 @@ from generation_jobs.v1 import (
 )
 from grpc_health.v1 import health, health_pb2_grpc
 
+from job_service.access.certificates import Certificates
+from job_service.access.token_book import TokenBook
+from job_service.api.gate import Gate
 from job_service.api.generation_jobs import GenerationJobServicer
 from job_service.api.health import Health
 from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
@@ -70,6 +73,7 @@ from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.retention import RetentionStore
 from job_service.store.route_keys import RouteKeys
 from job_service.store.templates import TemplateStore
+from job_service.store.tokens import TokenTable
 from job_service.store.upkeep import UpkeepStore
 from job_service.store.workers import WorkerStore
 
@@ -104,7 +108,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """The service, running while the block is; yields the address it listens on.
 
     ``settings.database_url`` must be set, and the schema up to date. Raises CannotRunError when
-    the address cannot be listened on.
+    the address cannot or may not be listened on.
     """
     assert settings.database_url is not None
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
@@ -117,6 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]:
+    certificates, book = _protection(settings, database)
     ttl = settings.lease_ttl
     hub = Hub()
     objects = ObjectStoreOfArtifacts.from_url(settings.artifact_store)
@@ -165,7 +170,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     templates = TemplateStore(database)
     presenter = JobPresenter(database, artifacts, board, fleet)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor()],
+        interceptors=[CallInterceptor(Gate(book))],
         options=[
             ("grpc.max_receive_message_length", TRANSPORT_LIMIT_BYTES),
             # Held calls are silent for up to a minute; proxies and dead peers are found by pings.
@@ -242,9 +247,10 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         server,
     )
     health_pb2_grpc.add_HealthServicer_to_server(healthy.servicer, server)
-    serve_reflection(server, [*_SERVICES, health.SERVICE_NAME])
+    if settings.serves_reflection:
+        serve_reflection(server, [*_SERVICES, health.SERVICE_NAME])
 
-    address = _bound(server, settings.listen)
+    address = _bound(server, settings.listen, certificates)
     loops = [
         asyncio.create_task(run_for_ever(name, loop))
         for name, loop in (
@@ -255,6 +261,8 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             ("catch-up", feed.catch_up),
             ("changes", change_feed.run),
             ("queue positions", positions.run),
+            *([("tokens", book.run)] if book is not None else []),
+            *([("certificates", certificates.run)] if certificates is not None else []),
         )
     ]
     await server.start()
@@ -270,10 +278,32 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         await asyncio.gather(*loops, return_exceptions=True)
 
 
-def _bound(server: grpc.aio.Server, listen: str) -> str:
+def _protection(
+    settings: Settings, database: Database
+) -> tuple[Certificates | None, TokenBook | None]:
+    """What to listen with and who is known; None: in the clear, and no token is asked for.
+
+    Raises CannotRunError: a file cannot be used, or nobody may listen like this.
+    """
+    why_not = settings.why_not_listen()
+    if why_not is not None:
+        raise CannotRunError(why_not)
+    if settings.insecure_listen:
+        _log.warning("whoever reaches the port can read and change every job, as was agreed to")
+    files = settings.certificate_files
+    return (
+        None if files is None else Certificates(files),
+        TokenBook(TokenTable(database), settings.tokens_file) if settings.asks_for_tokens else None,
+    )
+
+
+def _bound(server: grpc.aio.Server, listen: str, certificates: Certificates | None) -> str:
     """Listen, and answer the address with the port that was taken for 0."""
     try:
-        port = server.add_insecure_port(listen)
+        if certificates is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, certificates.credentials())
     except RuntimeError as error:
         raise CannotRunError(f"cannot listen on {listen}: {error}") from error
     return f"{listen.rpartition(':')[0]}:{port}"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from platformdirs import user_data_path
 from pydantic import (
@@ -22,6 +23,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from job_service.access import exposure
+from job_service.access.certificates import CertificateFiles
 from job_service.cannot_run import CannotRunError
 from job_service.jobs.limits import Limits
 from job_service.jobs.recipe_book import WorkflowRules
@@ -99,6 +102,12 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _plain_words(value: str) -> str:
+    if value and value.strip().lower() != exposure.PLAIN_WORDS.lower():
+        raise ValueError(f"must read: {exposure.PLAIN_WORDS}")
+    return value
+
+
 def _multiple_of_8(value: int) -> int:
     if value % 8:
         raise ValueError("must be a multiple of 8")
@@ -154,6 +163,37 @@ class Settings(BaseSettings):
     )
     listen: Annotated[str, AfterValidator(_listen_address)] = Field(
         default="127.0.0.1:50051", description="host:port for gRPC; port 0 takes a free one"
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate to listen with, its chain included; read again "
+        "when it changes, as the two below",
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of its key, unencrypted")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that sign clients' certificates; given: nobody "
+        "connects without one, and still needs a token",
+    )
+    tokens_file: Path | None = Field(
+        default=None,
+        description="file of tokens as `job-service token create --to-file` writes them, besides "
+        "those in the database; read again when it changes",
+    )
+    require_tokens: bool | None = Field(
+        default=None,
+        description="whether callers need a token; default: with a tokens file, and when others "
+        "than this machine reach the address",
+    )
+    insecure_listen: Annotated[str, AfterValidator(_plain_words)] = Field(
+        default="",
+        description="to listen beyond this machine without TLS or tokens, set it to: "
+        f"{exposure.PLAIN_WORDS}",
+    )
+    reflection: bool | None = Field(
+        default=None,
+        description="whether tools may ask what RPCs there are; default: whoever has a token, and "
+        "this machine",
     )
     artifact_store: Annotated[str, AfterValidator(_store_url)] = Field(
         default="",
@@ -262,6 +302,14 @@ class Settings(BaseSettings):
         return {**values, "artifact_store": (data_dir / "artifacts").as_uri()}
 
     @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError(f"{PREFIX}TLS_CLIENT_CA needs {PREFIX}TLS_CERT and {PREFIX}TLS_KEY")
+        return self
+
+    @model_validator(mode="after")
     def _absolute_data_directory(self) -> Self:
         object.__setattr__(self, "data_dir", self.data_dir.expanduser().absolute())
         return self
@@ -270,6 +318,39 @@ class Settings(BaseSettings):
     def embedded_postgres_directory(self) -> Path:
         """Where the embedded PostgreSQL is, when no ``database_url`` is set."""
         return self.data_dir / "postgresql"
+
+    @property
+    def certificate_files(self) -> CertificateFiles | None:
+        """What to listen with; None: in the clear."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether callers need a token."""
+        return exposure.asks_for_tokens(
+            self.listen,
+            required=self.require_tokens,
+            has_file=self.tokens_file is not None,
+            plain_words=bool(self.insecure_listen),
+        )
+
+    @property
+    def serves_reflection(self) -> bool:
+        """Whether tools may ask what RPCs there are."""
+        if self.reflection is not None:
+            return self.reflection
+        return self.asks_for_tokens or exposure.is_loopback(self.listen)
+
+    def why_not_listen(self) -> str | None:
+        """Why the address may not be listened on like this; None: it may."""
+        return exposure.why_not(
+            self.listen,
+            tls=self.tls_cert is not None,
+            tokens=self.asks_for_tokens,
+            plain_words=bool(self.insecure_listen),
+        )
 
     @property
     def limits(self) -> Limits:
@@ -295,7 +376,10 @@ class Settings(BaseSettings):
 
     def shown(self) -> dict[str, str]:
         """Every setting by the name of its environment variable, without secrets."""
-        values = self.model_dump(mode="python") | {"database_url": self.shown_database_url()}
+        values = self.model_dump(mode="python") | {
+            "database_url": self.shown_database_url(),
+            "artifact_store": without_secrets(self.artifact_store),
+        }
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
 
     def shown_database_url(self) -> str:
@@ -315,8 +399,7 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = (
-            f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
+            ": ".join(filter(None, (_variable(problem["loc"]), _reason(problem["msg"]))))
             for problem in error.errors()
         )
         raise SettingsError("\n  ".join(["these settings cannot be used:", *lines])) from None
@@ -334,6 +417,22 @@ def unknown_names(names: Iterable[str]) -> list[str]:
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
         hints.append(f"{name} is no setting{hint}")
     return hints
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return f"{PREFIX}{'_'.join(map(str, location)).upper()}" if location else ""
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def without_secrets(url: str) -> str:
+    """Render an artifact store's URL without a password or keys that stand in it."""
+    parts = urlsplit(url)
+    _, signed_in, place = parts.netloc.rpartition("@")
+    query = re.sub(r"=[^&]*", "=***", parts.query)
+    return urlunsplit(parts._replace(netloc=f"***@{place}" if signed_in else place, query=query))
 
 
 def _without_password(url: URL) -> str:

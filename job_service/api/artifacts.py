@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 
-from job_service.api.caller import require_client
+from job_service.api.caller import principal
 from job_service.api.encode import artifact_message, input_message, timestamp
 from job_service.api.upload_stream import chunks, opening
 from job_service.artifacts.input_uploads import InputUploads
@@ -61,7 +61,7 @@ class ArtifactCalls:
     async def _artifact(
         self, request: pb.ReadArtifactRequest | pb.GetArtifactUrlRequest, checks: FieldChecks
     ) -> ArtifactRow:
-        caller = require_client()
+        caller = principal()
         checks.integer("artifact_id", request.artifact_id, low=1, high=2**63 - 1)
         if request.thumbnail_size and request.thumbnail_size not in limits.THUMBNAIL_SIZES:
             sizes = ", ".join(map(str, limits.THUMBNAIL_SIZES))
@@ -79,7 +79,7 @@ class ArtifactCalls:
     async def UploadInput(
         self, request: AsyncIterator[pb.UploadInputRequest], context: Context
     ) -> pb.UploadInputResponse:
-        caller = require_client()
+        caller = principal()
         header = (await opening(request)).header
         checks = FieldChecks()
         filename = checks.filename("header.filename", header.filename)

@@ -31,7 +31,7 @@ def conditions(
     if filters.user_id:
         named = checks.uuid(f"{path}.user_id", filters.user_id)
         if named is not None and user_id not in (None, named):
-            checks.wrong(f"{path}.user_id", "only a gateway or an admin may name another user")
+            checks.wrong(f"{path}.user_id", caller.why_no_other_user)
         user_id = named
     checks.text(f"{path}.checkpoint_model", filters.checkpoint_model, longest=limits.MAX_NAME)
     checks.text(f"{path}.search", filters.search, longest=_MAX_SEARCH)

@@ -11,7 +11,7 @@ from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
 from job_service.api import page_token
 from job_service.api.artifacts import ArtifactCalls
-from job_service.api.caller import require_client
+from job_service.api.caller import principal
 from job_service.api.encode import etag, job_message
 from job_service.api.field_mask import NAMES_MODELS, check_mask, updated
 from job_service.api.filters import check_view, conditions, listing_of
@@ -107,7 +107,7 @@ class GenerationJobServicer(
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
     ) -> pb.CreateJobResponse:
-        caller = require_client()
+        caller = principal()
         (job,) = await self._accepted(
             [request.job], caller, lambda bounds, book: [new_job(request, caller, bounds, book)]
         )
@@ -119,7 +119,7 @@ class GenerationJobServicer(
     async def BatchCreateJobs(
         self, request: pb.BatchCreateJobsRequest, context: Context
     ) -> pb.BatchCreateJobsResponse:
-        caller = require_client()
+        caller = principal()
         jobs = await self._accepted(
             [one.job for one in request.requests],
             caller,
@@ -143,7 +143,7 @@ class GenerationJobServicer(
         return response
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         _job_id(checks, request.id)
         check_view(checks, request.view)
@@ -154,7 +154,7 @@ class GenerationJobServicer(
         return pb.GetJobResponse(job=await self._presenter.full(row))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         listing, digest = listing_of(checks, request, caller)
         checks.raise_if_wrong()
@@ -183,7 +183,7 @@ class GenerationJobServicer(
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.text("reason", request.reason, longest=limits.MAX_REASON)
@@ -195,7 +195,7 @@ class GenerationJobServicer(
     async def UpdateJob(
         self, request: pb.UpdateJobRequest, context: Context
     ) -> pb.UpdateJobResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         checks.integer("job.id", request.job.id, low=1, high=2**63 - 1)
         check_mask(checks, request.update_mask)
@@ -214,7 +214,7 @@ class GenerationJobServicer(
     async def SetJobContent(
         self, request: pb.SetJobContentRequest, context: Context
     ) -> pb.SetJobContentResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         _job_id(checks, request.id)
         content_id = request.content_id if request.HasField("content_id") else None
@@ -228,7 +228,7 @@ class GenerationJobServicer(
     async def BatchCancelJobs(
         self, request: pb.BatchCancelJobsRequest, context: Context
     ) -> pb.BatchCancelJobsResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         checks.text("reason", request.reason, longest=limits.MAX_REASON)
         wanted = conditions(checks, request.filter, caller)
@@ -252,7 +252,7 @@ class GenerationJobServicer(
     async def DeleteJob(
         self, request: pb.DeleteJobRequest, context: Context
     ) -> pb.DeleteJobResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.raise_if_wrong()
@@ -268,7 +268,7 @@ class GenerationJobServicer(
         return pb.DeleteJobResponse(deleted=True)
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         _job_id(checks, request.id)
         checks.raise_if_wrong()
@@ -279,7 +279,7 @@ class GenerationJobServicer(
     async def GetJobStats(
         self, request: pb.GetJobStatsRequest, context: Context
     ) -> pb.GetJobStatsResponse:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         wanted = conditions(checks, request.filter, caller)
         dimensions, interval = grouping(checks, request)
@@ -292,7 +292,6 @@ class GenerationJobServicer(
     async def GetQueueStats(
         self, request: pb.GetQueueStatsRequest, context: Context
     ) -> pb.GetQueueStatsResponse:
-        require_client()
         return await self._queue_report.report()
 
     async def _accepted(

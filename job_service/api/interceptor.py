@@ -4,20 +4,23 @@ Requests are parsed here and not by gRPC, which answers unparsable bytes with IN
 message over its limit without a word on which limit.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any, Final, NoReturn, Self, TypeAlias
 from uuid import uuid4
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from job_service.access.credential import refused as token_refused
+from job_service.api.audit import Audit
 from job_service.api.caller import calling
+from job_service.api.gate import Admitted, Gate
 from job_service.api.status import rich_status
 from job_service.jobs.limits import MAX_MESSAGE_BYTES
-from job_service.jobs.principal import LOCAL, Principal
 from job_service.jobs.refusals import Refusal, RefusedError, Violation
 
 #: What the transport lets through, so that a message over our own limit gets a proper answer.
@@ -34,7 +37,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of this project's services, each once: a call costs a look-up."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -49,16 +53,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[return-value]  # grpc takes None for "no such method"
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            wrapped = self._wrapped[method] = _wrapped(handler, method)
+            wrapped = self._wrapped[method] = _wrapped(handler, method, self._gate)
         return wrapped
 
 
-def _principal(_context: Context) -> Principal:
-    """Who calls. There is only the local principal until tokens are configured."""
-    return LOCAL
-
-
-def _wrapped(handler: Handler, method: str) -> Handler:
+def _wrapped(handler: Handler, method: str, gate: Gate) -> Handler:
     parse = handler.request_deserializer
     assert parse is not None
     # grpc's handler types describe threads; these behaviours are the asynchronous servicers'.
@@ -76,16 +75,18 @@ def _wrapped(handler: Handler, method: str) -> Handler:
         return _decode(parse, request)
 
     async def unary(request: Any, context: Context) -> Any:
-        async with _Served(method, context):
-            return await behaviour(decode(request), context)
+        async with _Served(method, context, gate) as served:
+            response = await behaviour(served.asked(decode(request)), context)
+            return served.answered(response)
 
     async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
         async with (
-            _Served(method, context),
-            aclosing(behaviour(decode(request), context)) as responses,
+            _Served(method, context, gate) as served,
+            aclosing(behaviour(served.asked(decode(request)), context)) as responses,
         ):
             async for response in responses:
-                yield response
+                with served.sending():
+                    yield response
 
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
@@ -100,21 +101,94 @@ def _wrapped(handler: Handler, method: str) -> Handler:
 
 
 class _Served:
-    """One call: its principal inside the block; an error that leaves it becomes a status."""
+    """One call: its principal inside the block; an error that leaves it becomes a status.
 
-    def __init__(self, method: str, context: Context) -> None:
+    Whoever may not make the call does not get in. When the caller's token ends, the call does.
+    """
+
+    def __init__(self, method: str, context: Context, gate: Gate) -> None:
         self._method = method
-        self._calling = calling(_principal(context))
         self._context = context
+        self._gate = gate
+        self._audit = Audit.of(method)
+        self._admitted: Admitted | None = None
+        self._task = asyncio.current_task()
+        self._interruptible = True
+        self._interrupted = False
         self._began = time.monotonic()
 
-    async def __aenter__(self) -> None:
-        self._calling.__enter__()
+    async def __aenter__(self) -> Self:
+        try:
+            await self._admit()
+        except Exception as error:  # noqa: BLE001  # whatever it is becomes a status
+            await self._refuse(error)
+        return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._calling.__exit__(None, None, None)
-        if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+        if self._admitted is not None and self._admitted.credential is not None:
+            self._admitted.credential.let_go(self._interrupt)
+        if self._interrupted and await self._absorb_cancellation(error):
+            error = self._token_ended()
+        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            await self._refuse(error)
+        elif self._audit is not None and error is None:
+            self._audit.done()
+
+    def asked(self, request: Any) -> Any:
+        """Note the request; answers it."""
+        if self._audit is not None:
+            self._audit.asked(request)
+        return request
+
+    def answered(self, response: Any) -> Any:
+        """Note the response; answers it."""
+        if self._audit is not None:
+            self._audit.answered(response)
+        return response
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """A response is on its way, in gRPC's hands. Raises RefusedError: the token has ended."""
+        self._interruptible = False
+        yield
+        self._interruptible = True
+        if self._interrupted:
+            raise self._token_ended()
+
+    async def _admit(self) -> None:
+        admitted = await self._gate.identify(self._context.invocation_metadata() or ())
+        if self._audit is not None:
+            self._audit.caller = admitted.principal
+        self._gate.require(self._method, admitted.principal)
+        self._admitted = admitted
+        calling(admitted.principal)
+        if admitted.credential is not None:
+            admitted.credential.hang_on(self._interrupt)
+
+    def _interrupt(self) -> None:
+        if self._interrupted:
             return
+        self._interrupted = True
+        if self._interruptible and self._task is not None:
+            self._task.cancel()
+
+    async def _absorb_cancellation(self, error: BaseException | None) -> bool:
+        """Undo what :meth:`_interrupt` did to the task; whether it broke the call off."""
+        if self._task is None or not self._task.cancelling():
+            return False
+        broken_off = isinstance(error, asyncio.CancelledError)
+        if not broken_off:  # the call ended by itself before the cancellation arrived
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        self._task.uncancel()
+        return broken_off
+
+    def _token_ended(self) -> RefusedError:
+        assert self._admitted is not None
+        assert self._admitted.credential is not None
+        return token_refused(self._admitted.credential.ended or Refusal.TOKEN_REVOKED)
+
+    async def _refuse(self, error: Exception) -> NoReturn:
         refused = _refusal(self._method, error)
         _log.info(
             "call refused",
@@ -123,7 +197,10 @@ class _Served:
             message=refused.message,
             seconds=round(time.monotonic() - self._began, 3),
         )
+        if self._audit is not None:
+            self._audit.refused(refused)
         await self._context.abort_with_status(rich_status(refused))
+        raise AssertionError("abort_with_status raises")
 
 
 def _refusal(method: str, error: Exception) -> RefusedError:

@@ -8,7 +8,6 @@ import grpc
 from generation_jobs.v1 import model_service_pb2 as pb
 from generation_jobs.v1 import model_service_pb2_grpc
 
-from job_service.api.caller import require_client
 from job_service.api.encode import timestamp
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
@@ -40,7 +39,6 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        require_client()
         checks = FieldChecks()
         query = _query(checks, request)
         checks.raise_if_wrong()
@@ -57,7 +55,6 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     async def RefreshModels(
         self, request: pb.RefreshModelsRequest, context: Context
     ) -> pb.RefreshModelsResponse:
-        require_client()
         workers = await self._rows.workers(include_gone=False)
         self._fleet.ask_for_catalogues()
         return pb.RefreshModelsResponse(workers_asked=len(workers))

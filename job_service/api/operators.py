@@ -7,7 +7,6 @@ import grpc
 from generation_jobs.v1 import job_error_pb2, job_pb2, operator_service_pb2_grpc
 from generation_jobs.v1 import operator_service_pb2 as pb
 
-from job_service.api.caller import require_role
 from job_service.api.encode import attempt_message, duration, timestamp
 from job_service.api.presenter import JobPresenter
 from job_service.events.announcements import pending_topics
@@ -63,32 +62,27 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def ListWorkers(
         self, request: pb.ListWorkersRequest, context: Context
     ) -> pb.ListWorkersResponse:
-        require_role()
         rows = await self._rows.workers(include_gone=request.include_gone)
         return pb.ListWorkersResponse(workers=map(_worker, rows))
 
     async def GetWorker(
         self, request: pb.GetWorkerRequest, context: Context
     ) -> pb.GetWorkerResponse:
-        require_role()
         return pb.GetWorkerResponse(worker=await self._worker(_worker_name(request.name)))
 
     async def DrainWorker(
         self, request: pb.DrainWorkerRequest, context: Context
     ) -> pb.DrainWorkerResponse:
-        require_role()
         return pb.DrainWorkerResponse(worker=await self._set_drain(request.name, drain=True))
 
     async def ResumeWorker(
         self, request: pb.ResumeWorkerRequest, context: Context
     ) -> pb.ResumeWorkerResponse:
-        require_role()
         return pb.ResumeWorkerResponse(worker=await self._set_drain(request.name, drain=False))
 
     async def ListAttempts(
         self, request: pb.ListAttemptsRequest, context: Context
     ) -> pb.ListAttemptsResponse:
-        require_role()
         job_id = _job_id(request.job_id)
         await self._jobs.require(job_id, None)
         attempts = await attempts_of(self._database, [job_id])
@@ -97,7 +91,6 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def ExplainJob(
         self, request: pb.ExplainJobRequest, context: Context
     ) -> pb.ExplainJobResponse:
-        require_role()
         row = await self._jobs.require(_job_id(request.job_id), None)
         response = pb.ExplainJobResponse(job=await self._presenter.full(row))
         circumstances = await self._circumstances(row)
@@ -119,7 +112,6 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def RequeueJob(
         self, request: pb.RequeueJobRequest, context: Context
     ) -> pb.RequeueJobResponse:
-        require_role()
         job_id = _job_id(request.job_id)
         row = await self._jobs.require(job_id, None)
         if row.status in ("failed", "cancelled"):
@@ -140,7 +132,6 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def FailJobNow(
         self, request: pb.FailJobNowRequest, context: Context
     ) -> pb.FailJobNowResponse:
-        require_role()
         checks = FieldChecks()
         checks.text("reason", request.reason, shortest=1, longest=limits.MAX_REASON)
         checks.raise_if_wrong()
@@ -153,7 +144,6 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def PauseDispatch(
         self, request: pb.PauseDispatchRequest, context: Context
     ) -> pb.PauseDispatchResponse:
-        require_role()
         checks = FieldChecks()
         checks.text("reason", request.reason, longest=limits.MAX_REASON)
         pause = _pause(checks, request.selector)
@@ -165,7 +155,6 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def ResumeDispatch(
         self, request: pb.ResumeDispatchRequest, context: Context
     ) -> pb.ResumeDispatchResponse:
-        require_role()
         checks = FieldChecks()
         pause = _pause(checks, request.selector)
         checks.raise_if_wrong()

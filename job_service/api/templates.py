@@ -9,7 +9,7 @@ from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import workflow_template_pb2
 
 from job_service.api import opaque_token
-from job_service.api.caller import require_client
+from job_service.api.caller import principal
 from job_service.api.recipe_lookup import RecipeLookup
 from job_service.api.template_messages import built_in_message, draft_of, etag, stored_message
 from job_service.jobs import limits
@@ -29,8 +29,8 @@ _UPDATE_TRIES: Final = 5
 class TemplateCalls:
     """Stores and hands out workflow templates.
 
-    A user's templates are theirs alone; those of a gateway or an admin are everybody's, as the
-    built-in ones are. The servicer sets ``_templates`` and ``_recipes``.
+    A user's templates are theirs alone; those of an admin are everybody's, as the built-in ones
+    are. The servicer sets ``_templates`` and ``_recipes``.
     """
 
     _templates: TemplateStore
@@ -145,14 +145,14 @@ class TemplateCalls:
         if row.owner != owner:
             raise RefusedError(
                 Refusal.ROLE_NOT_ALLOWED,
-                f"template {name!r} is everybody's; only a gateway or an admin may change it",
+                f"template {name!r} is everybody's; only an admin may change it",
             )
         return row
 
 
 def _owner() -> UUID | None:
     """Whose templates the caller stores: its user's, or everybody's."""
-    return require_client().visible_user
+    return principal().visible_user
 
 
 def _name(checks: FieldChecks, name: str) -> None:

@@ -7,7 +7,7 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 
 from job_service.api import opaque_token, resume_token
-from job_service.api.caller import require_client
+from job_service.api.caller import principal
 from job_service.api.filters import conditions
 from job_service.api.presenter import JobPresenter
 from job_service.api.queue_report import queue_position
@@ -37,7 +37,7 @@ class WatchCalls:
     async def WatchJob(
         self, request: pb.WatchJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobResponse]:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         checks.integer("id", request.id, low=1, high=2**63 - 1)
         checks.raise_if_wrong()
@@ -64,7 +64,7 @@ class WatchCalls:
     async def WatchJobs(
         self, request: pb.WatchJobsRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobsResponse]:
-        caller = require_client()
+        caller = principal()
         checks = FieldChecks()
         wanted = conditions(checks, request.filter, caller)
         digest = opaque_token.digest(request.filter, str(caller.visible_user))

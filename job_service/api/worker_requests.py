@@ -14,6 +14,8 @@ from google.protobuf import json_format
 from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.node_signatures import PackedSignatures, check_signatures
+from job_service.jobs.principal import Principal
+from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import ROLE_FROM_WIRE, TYPE_FROM_WIRE
 from job_service.queue.claim_round import WaitingBackend
 from job_service.store.artifacts import NewArtifact
@@ -48,8 +50,17 @@ def _word(checks: FieldChecks, path: str, value: str) -> str:
     return value
 
 
-def worker_identity(checks: FieldChecks, worker: pb.WorkerIdentity) -> tuple[str, UUID]:
-    """A worker's name and the id of its process."""
+def worker_identity(
+    checks: FieldChecks, worker: pb.WorkerIdentity, caller: Principal
+) -> tuple[str, UUID]:
+    """A worker's name and the id of its process.
+
+    Raises RefusedError: WRONG_WORKER when the caller is bound to another name.
+    """
+    if caller.worker not in ("", worker.name):
+        raise RefusedError(
+            Refusal.WRONG_WORKER, f"{caller.subject} may work as {caller.worker!r} only"
+        )
     name = _word(checks, "worker.name", worker.name)
     return name, checks.uuid("worker.instance_id", worker.instance_id) or UUID(int=0)
 

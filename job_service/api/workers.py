@@ -11,7 +11,7 @@ import grpc
 from generation_jobs.v1 import generation_job_service_pb2, job_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
 
-from job_service.api.caller import require_role
+from job_service.api.caller import principal
 from job_service.api.encode import artifact_message, duration, input_message, job_message
 from job_service.api.upload_stream import chunks, opening
 from job_service.api.worker_requests import (
@@ -37,7 +37,6 @@ from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDu
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy, limits
 from job_service.jobs.fields import FieldChecks
-from job_service.jobs.principal import Role
 from job_service.jobs.prompt_id import prompt_id
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import STATUS_TO_WIRE
@@ -100,9 +99,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def LeaseJobs(
         self, request: pb.LeaseJobsRequest, context: Context
     ) -> pb.LeaseJobsResponse:
-        _worker()
         checks = FieldChecks()
-        name, instance_id = worker_identity(checks, request.worker)
+        name, instance_id = worker_identity(checks, request.worker, principal())
         offered = worker_offer(checks, request.offer)
         checks.integer("max_jobs", request.max_jobs, low=1, high=MAX_LEASES)
         wait = longest_wait(checks, request)
@@ -161,9 +159,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Heartbeat(
         self, request: pb.HeartbeatRequest, context: Context
     ) -> pb.HeartbeatResponse:
-        _worker()
         checks = FieldChecks()
-        name, instance_id = worker_identity(checks, request.worker)
+        name, instance_id = worker_identity(checks, request.worker, principal())
         listed = listed_leases(checks, request)
         wait = longest_wait(checks, request)
         checks.raise_if_wrong()
@@ -179,9 +176,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def ReportProgress(
         self, request: pb.ReportProgressRequest, context: Context
     ) -> pb.ReportProgressResponse:
-        _worker()
         checks = FieldChecks()
-        worker_identity(checks, request.worker)
+        worker_identity(checks, request.worker, principal())
         keys = reported_leases(checks, request)
         checks.raise_if_wrong()
         held = await asyncio.gather(
@@ -203,7 +199,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def UploadArtifact(
         self, request: AsyncIterator[pb.UploadArtifactRequest], context: Context
     ) -> pb.UploadArtifactResponse:
-        _worker()
         first = await opening(request)
         checks = FieldChecks()
         lease, artifact = new_artifact(checks, "header", first.header, self._max_artifact_bytes)
@@ -217,7 +212,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def UploadArtifacts(
         self, request: pb.UploadArtifactsRequest, context: Context
     ) -> pb.UploadArtifactsResponse:
-        _worker()
         checks = FieldChecks()
         lease, artifacts = new_artifacts(checks, request, self._max_artifact_bytes)
         checks.raise_if_wrong()
@@ -233,7 +227,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def ReadInput(
         self, request: pb.ReadInputRequest, context: Context
     ) -> AsyncIterator[pb.ReadInputResponse]:
-        _worker()
         checks = FieldChecks()
         lease = lease_key(checks, "lease", request.lease)
         checks.integer("input_id", request.input_id, low=1, high=2**63 - 1)
@@ -253,9 +246,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def CompleteJob(
         self, request: pb.CompleteJobRequest, context: Context
     ) -> pb.CompleteJobResponse:
-        _worker()
         checks = FieldChecks()
-        worker_identity(checks, request.worker)
+        worker_identity(checks, request.worker, principal())
         lease = lease_key(checks, "lease", request.lease)
         started_ago = running_for(checks, "running_for", request)
         checks.text("prompt_id", request.prompt_id, longest=limits.MAX_NAME)
@@ -269,9 +261,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         return pb.CompleteJobResponse(status=self._announce_end(lease, ended))
 
     async def FailJob(self, request: pb.FailJobRequest, context: Context) -> pb.FailJobResponse:
-        _worker()
         checks = FieldChecks()
-        worker_identity(checks, request.worker)
+        worker_identity(checks, request.worker, principal())
         lease = lease_key(checks, "lease", request.lease)
         check_job_error(checks, request)
         delay = retry_after(checks, request)
@@ -295,9 +286,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def ReleaseJob(
         self, request: pb.ReleaseJobRequest, context: Context
     ) -> pb.ReleaseJobResponse:
-        _worker()
         checks = FieldChecks()
-        worker_identity(checks, request.worker)
+        worker_identity(checks, request.worker, principal())
         lease = lease_key(checks, "lease", request.lease)
         if request.reason not in _RELEASE_REASONS:
             checks.wrong("reason", f"has the unknown value {request.reason}")
@@ -319,9 +309,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     async def ReportCatalogue(
         self, request: pb.ReportCatalogueRequest, context: Context
     ) -> pb.ReportCatalogueResponse:
-        _worker()
         checks = FieldChecks()
-        name, instance_id = worker_identity(checks, request.worker)
+        name, instance_id = worker_identity(checks, request.worker, principal())
         # Some tens of milliseconds for the nodes of a large ComfyUI: not on the event loop.
         reported = await asyncio.to_thread(catalogues, checks, request)
         checks.raise_if_wrong()
@@ -410,10 +399,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
 
 _RELEASE_REASONS: Final = frozenset(pb.ReleaseReason.values()) - {pb.RELEASE_REASON_UNSPECIFIED}
-
-
-def _worker() -> None:
-    require_role(Role.WORKER)
 
 
 def _lease_lost(lease: LeaseKey) -> RefusedError:

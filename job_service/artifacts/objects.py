@@ -45,7 +45,7 @@ class ObjectStoreOfArtifacts:
         try:
             return cls(from_url(url))
         except BaseError as error:
-            raise ValueError(f"cannot open the artifact store {url}: {error}") from error
+            raise ValueError(f"cannot open the artifact store: {error}") from error
 
     async def put(
         self,

@@ -75,7 +75,7 @@ def new_job(
     if recipe.sampler_params is not None:
         params["sampler_params"] = recipe.sampler_params
     priority = checks.integer(f"{at}priority", job.priority, low=-100, high=100)
-    if priority > 0 and not principal.acts_for_anyone:
+    if priority > 0 and not principal.may_raise_priority:
         checks.wrong(f"{at}priority", "only a gateway or an admin may raise it above 0")
     scheduled_at, expires_at = _schedule(checks, at, job)
     request_id = checks.text(f"{path}request_id", request.request_id, longest=limits.MAX_REQUEST_ID)
@@ -169,14 +169,17 @@ def new_jobs(
 
 def owner(checks: FieldChecks, path: str, user_id: str, principal: Principal) -> UUID:
     """The user a job shall belong to."""
-    if not user_id:
-        return principal.user_id
-    named = checks.uuid(path, user_id)
+    own = principal.user_id
+    named = checks.uuid(path, user_id) if user_id else None
     if named is None:
-        return principal.user_id
-    if named != principal.user_id and not principal.acts_for_anyone:
-        checks.wrong(path, "only a gateway or an admin may name another user")
-    return named
+        if own is None and not user_id:
+            checks.wrong(path, "must name the user, unless x-on-behalf-of metadata does")
+    elif principal.acts_for_anyone:
+        return named
+    elif named != own:
+        # What the request refers to is not looked for among somebody else's things.
+        checks.wrong(path, principal.why_no_other_user)
+    return own or UUID(int=0)
 
 
 def request_hash(job: job_pb2.GenerationJob, user_id: UUID) -> bytes:

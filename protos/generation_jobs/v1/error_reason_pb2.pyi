@@ -47,7 +47,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SUPERSEDED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION: a newer process has taken over the worker's name. Exit."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 12
-    """UNAUTHENTICATED: no token, or one that is not known."""
+    """UNAUTHENTICATED: no token was sent. Send `authorization: Bearer …` as metadata."""
     ERROR_REASON_ROLE_NOT_ALLOWED: _ErrorReason.ValueType  # 13
     """PERMISSION_DENIED: the caller's role does not allow this."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 14
@@ -80,6 +80,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NO_ARTIFACT_URLS: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION: the artifact store has no URLs to give out. Use ReadArtifact."""
+    ERROR_REASON_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 40
+    """UNAUTHENTICATED: the token is not known: mistyped, of another installation, or deleted."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 41
+    """UNAUTHENTICATED: the token's time is over. Ask for a new one."""
+    ERROR_REASON_TOKEN_REVOKED: _ErrorReason.ValueType  # 42
+    """UNAUTHENTICATED: the token was revoked. Ask for a new one."""
+    ERROR_REASON_USER_REQUIRED: _ErrorReason.ValueType  # 43
+    """PERMISSION_DENIED: a gateway may do this for one user only, named in `x-on-behalf-of` metadata."""
+    ERROR_REASON_WRONG_WORKER: _ErrorReason.ValueType  # 44
+    """PERMISSION_DENIED: the token belongs to a worker of another name."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of google.rpc.ErrorInfo.reason in domain "generation-jobs". The reason travels as the
@@ -111,7 +121,7 @@ ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 10
 ERROR_REASON_SUPERSEDED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION: a newer process has taken over the worker's name. Exit."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 12
-"""UNAUTHENTICATED: no token, or one that is not known."""
+"""UNAUTHENTICATED: no token was sent. Send `authorization: Bearer …` as metadata."""
 ERROR_REASON_ROLE_NOT_ALLOWED: ErrorReason.ValueType  # 13
 """PERMISSION_DENIED: the caller's role does not allow this."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 14
@@ -144,4 +154,14 @@ from another database. Open the watch anew, without a token.
 """
 ERROR_REASON_NO_ARTIFACT_URLS: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION: the artifact store has no URLs to give out. Use ReadArtifact."""
+ERROR_REASON_TOKEN_UNKNOWN: ErrorReason.ValueType  # 40
+"""UNAUTHENTICATED: the token is not known: mistyped, of another installation, or deleted."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 41
+"""UNAUTHENTICATED: the token's time is over. Ask for a new one."""
+ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 42
+"""UNAUTHENTICATED: the token was revoked. Ask for a new one."""
+ERROR_REASON_USER_REQUIRED: ErrorReason.ValueType  # 43
+"""PERMISSION_DENIED: a gateway may do this for one user only, named in `x-on-behalf-of` metadata."""
+ERROR_REASON_WRONG_WORKER: ErrorReason.ValueType  # 44
+"""PERMISSION_DENIED: the token belongs to a worker of another name."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

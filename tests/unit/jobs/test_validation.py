@@ -17,8 +17,9 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.validation import new_job
 from tests.wild_jobs import create_requests
 
-USER = Principal("user", Role.USER, UUID(int=7))
-GATEWAY = Principal("bff", Role.GATEWAY, UUID(int=8))
+USER = Principal("user", Role.CLIENT, UUID(int=7))
+GATEWAY = Principal("bff", Role.GATEWAY, None)
+FOR_USER = Principal("bff", Role.GATEWAY, UUID(int=7), on_behalf_of=UUID(int=7))
 
 
 @settings(max_examples=400, deadline=None)
@@ -80,10 +81,13 @@ def test_params_are_kept_as_they_are(params: dict[str, Any]) -> None:
     [
         (USER, {"priority": 1}, ["job.priority"]),
         (USER, {"priority": -1}, []),
-        (GATEWAY, {"priority": 1}, []),
         (USER, {"user_id": str(UUID(int=9))}, ["job.user_id"]),
         (USER, {"user_id": str(UUID(int=7))}, []),
-        (GATEWAY, {"user_id": str(UUID(int=9))}, []),
+        (GATEWAY, {"priority": 1}, ["job.user_id"]),
+        (GATEWAY, {"user_id": str(UUID(int=9)), "priority": 1}, []),
+        (FOR_USER, {"priority": 1}, []),
+        (FOR_USER, {"user_id": str(UUID(int=7))}, []),
+        (FOR_USER, {"user_id": str(UUID(int=9))}, ["job.user_id"]),
     ],
 )
 def test_what_a_role_may_ask(caller: Principal, fields: dict[str, Any], wrong: list[str]) -> None:

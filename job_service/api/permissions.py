@@ -1,7 +1,8 @@
 """Who may call what: one row for every RPC of the contract.
 
-An admin may call all of them. What a caller then sees and touches is what belongs to its user
-(``Principal.visible_user``); everything else is NOT_FOUND to it.
+An admin may call all of them; whoever acts for a user, what that user may. What a caller then sees
+and touches is what belongs to its user (``Principal.visible_user``); everything else is NOT_FOUND
+to it.
 """
 
 from collections.abc import Mapping
@@ -103,6 +104,10 @@ def require_permission(method: str, caller: Principal) -> None:
     permission = PERMISSIONS.get(method)
     if permission is None:
         raise RefusedError(Refusal.ROLE_NOT_ALLOWED, f"nobody may call {method}")
+    if caller.on_behalf_of is not None and Role.CLIENT not in permission.roles:
+        raise RefusedError(
+            Refusal.ROLE_NOT_ALLOWED, f"no user makes this call: leave {ON_BEHALF_OF} metadata out"
+        )
     if caller.role is Role.ADMIN:
         return
     if caller.role not in permission.roles:

@@ -25,6 +25,7 @@ from yarl import URL
 from comfy_worker.cannot_run import CannotRunError
 
 PREFIX: Final = "COMFY_WORKER_"
+_TLS_SCHEME: Final = "grpcs://"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
@@ -68,7 +69,8 @@ def _name(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    host, separator, port = value.rpartition(":")
+    value = value.removeprefix("grpc://")
+    host, separator, port = value.removeprefix(_TLS_SCHEME).rpartition(":")
     bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not (separator and host and port.isascii() and port.isdigit()) or bare_ipv6:
         raise ValueError("must be host:port, such as 127.0.0.1:50051 or [::1]:50051")
@@ -133,15 +135,27 @@ class Settings(BaseSettings):
     )
 
     job_service: Annotated[str, AfterValidator(_address)] = Field(
-        default="127.0.0.1:50051", description="host:port of job_service"
+        default="127.0.0.1:50051", description="host:port of job_service; grpcs://host:port for TLS"
     )
     token: SecretStr | None = Field(
         default=None, description="token of the worker's role; absent: the local principal"
+    )
+    token_file: Path | None = Field(
+        default=None, description="file that holds the token; read again when it changes"
     )
     tls: bool = Field(default=False, description="speak TLS to job_service")
     tls_ca: Path | None = Field(
         default=None,
         description="PEM file of the authority that signed job_service's certificate; implies TLS",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="PEM file of the worker's own certificate, where job_service asks for one",
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of its key")
+    tls_server_name: str = Field(
+        default="",
+        description="name in job_service's certificate, where that is not the address",
     )
     comfyui_urls: Annotated[dict[str, str], NoDecode, BeforeValidator(_backends)] = Field(
         default_factory=lambda: {"127.0.0.1-8188": "http://127.0.0.1:8188"},
@@ -182,15 +196,31 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="console or json")
 
     @model_validator(mode="after")
-    def _readable_authority(self) -> Self:
-        if self.tls_ca is not None and not self.tls_ca.is_file():
-            raise ValueError(f"{PREFIX}TLS_CA: {self.tls_ca} is no file")
+    def _files_that_are_there(self) -> Self:
+        for name in ("token_file", "tls_ca", "tls_cert", "tls_key"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{PREFIX}{name.upper()}: {path} is no file")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERT: goes together with {PREFIX}TLS_KEY")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError(f"{PREFIX}TOKEN: give this or {PREFIX}TOKEN_FILE")
         return self
 
     @property
     def uses_tls(self) -> bool:
         """Whether job_service is spoken to over TLS."""
-        return self.tls or self.tls_ca is not None
+        return (
+            self.tls
+            or self.job_service.startswith(_TLS_SCHEME)
+            or self.tls_ca is not None
+            or self.tls_cert is not None
+        )
+
+    @property
+    def job_service_address(self) -> str:
+        """Where job_service is, as host:port."""
+        return self.job_service.removeprefix(_TLS_SCHEME)
 
     def shown(self) -> dict[str, str]:
         """Every setting by the name of its environment variable, without secrets."""

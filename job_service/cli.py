@@ -3,11 +3,15 @@
 import asyncio
 import os
 import sys
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
 from job_service.cannot_run import CannotRunError
+from job_service.jobs.principal import Role
 
 if TYPE_CHECKING:
     from job_service.settings import Settings
@@ -19,6 +23,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+tokens = typer.Typer(
+    help="Make, list and revoke the tokens by which callers are known.", no_args_is_help=True
+)
+app.add_typer(tokens, name="token")
 
 # Each command imports what it needs itself, so that --help and mistakes are answered at once.
 
@@ -73,6 +82,77 @@ def config() -> None:
         Settings.model_fields.values(), settings.shown().items(), strict=True
     ):
         typer.echo(f"# {field.description}\n{name}={value}")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(help="What it is for, as it will stand in logs.")],
+    role: Annotated[
+        Role,
+        typer.Option(
+            help="client: one user's own things. gateway: those of the user named in each call. "
+            "worker: the worker protocol. admin: everything."
+        ),
+    ],
+    user: Annotated[
+        UUID | None, typer.Option(help="The user that a client's or an admin's token stands for.")
+    ] = None,
+    worker: Annotated[
+        str, typer.Option(help="The only name that a worker with this token may have.")
+    ] = "",
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="How long it counts; default: for ever.")
+    ] = None,
+    to_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add it to this tokens file (JOB_SERVICE_TOKENS_FILE), rather than to the "
+            "database."
+        ),
+    ] = None,
+) -> None:
+    """Make a token and print it, once: only its hash is kept."""
+    from job_service import token_commands
+
+    lifetime = None if days is None else timedelta(days=days)
+    if to_file is not None:
+        token, said = token_commands.create_in_file(
+            to_file, name, role, user_id=user, worker=worker, lifetime=lifetime
+        )
+    else:
+        creating = token_commands.create(
+            _settings(), name, role, user_id=user, worker=worker, lifetime=lifetime
+        )
+        token, said = asyncio.run(creating)
+    typer.echo(said, err=True)
+    typer.echo(token)
+
+
+@tokens.command("list")
+def list_tokens() -> None:
+    """List every token, but not the tokens themselves: those are kept nowhere."""
+    from job_service import token_commands
+
+    titles = ("ID", "NAME", "ROLE", "FOR", "MADE", "LAST USED", "STATE")
+    rows = [titles, *asyncio.run(token_commands.listed(_settings()))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token_id: Annotated[int, typer.Argument(metavar="ID", help="Its number in the list.")],
+) -> None:
+    """End a token of the database: within seconds its calls end, and new ones are refused.
+
+    One of the tokens file ends when its line is taken out.
+    """
+    from job_service import token_commands
+
+    asyncio.run(token_commands.revoke(_settings(), token_id))
+    typer.echo(f"token {token_id} is revoked")
 
 
 def _settings() -> "Settings":

@@ -56,6 +56,20 @@ async def database(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostg
         yield embedded.url, embedded
 
 
+@asynccontextmanager
+async def migrated_database(settings: Settings) -> AsyncIterator[str]:
+    """Where the database is, its schema the one this version needs.
+
+    Raises CannotRunError: the database cannot be used, or was not migrated.
+    """
+    async with database(settings) as (url, embedded):
+        if embedded:
+            await _upgrade(url)
+        else:
+            await asyncio.to_thread(_require_schema, url)
+        yield url
+
+
 async def _serve(settings: Settings, embedded: EmbeddedPostgres | None) -> None:
     if embedded is None:
         await server.serve(settings)

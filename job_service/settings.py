@@ -304,9 +304,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _certificate_with_key(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY go together")
+            raise ValueError(f"{PREFIX}TLS_CERT: goes together with {PREFIX}TLS_KEY")
         if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError(f"{PREFIX}TLS_CLIENT_CA needs {PREFIX}TLS_CERT and {PREFIX}TLS_KEY")
+            raise ValueError(f"{PREFIX}TLS_CLIENT_CA: needs {PREFIX}TLS_CERT and {PREFIX}TLS_KEY")
         return self
 
     @model_validator(mode="after")

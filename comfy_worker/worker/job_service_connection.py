@@ -3,7 +3,6 @@
 import hashlib
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from generation_jobs.v1 import artifact_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from comfy_worker.worker.access import Access
 from comfy_worker.worker.service_errors import (
     CallRefusedError,
     ServiceUnavailableError,
@@ -42,20 +42,6 @@ _RECONNECTING: Final = (
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Where job_service is and how to speak to it.
-
-    ``authority`` is the PEM text to check its certificate with; with TLS and none, the
-    system's authorities count.
-    """
-
-    address: str
-    token: str | None = None
-    tls: bool = False
-    authority: bytes | None = None
-
-
 class JobServiceConnection:
     """Calls job_service as one worker process; an async context manager.
 
@@ -66,21 +52,13 @@ class JobServiceConnection:
         self.worker = worker
         self._takes_files_together = True
         self._access = access
-        self._metadata = (
-            (("authorization", f"Bearer {access.token}"),) if access.token is not None else ()
-        )
         self._channel: grpc.aio.Channel | None = None
         self._stub: WorkerServiceAsyncStub
 
     async def __aenter__(self) -> Self:
-        options = [("grpc.max_receive_message_length", _LARGEST_MESSAGE), *_RECONNECTING]
-        if self._access.tls:
-            credentials = grpc.ssl_channel_credentials(self._access.authority)
-            self._channel = grpc.aio.secure_channel(
-                self._access.address, credentials, options=options
-            )
-        else:
-            self._channel = grpc.aio.insecure_channel(self._access.address, options=options)
+        self._channel = self._access.channel(
+            [("grpc.max_receive_message_length", _LARGEST_MESSAGE), *_RECONNECTING]
+        )
         self._stub = worker_service_pb2_grpc.WorkerServiceStub(self._channel)
         return self
 
@@ -102,7 +80,9 @@ class JobServiceConnection:
             worker=self.worker, offer=offer, max_jobs=max_jobs, request_id=request_id
         )
         request.wait.FromTimedelta(timedelta(seconds=wait))
-        return await _call(self._stub.LeaseJobs, request, self._metadata, wait + _LEEWAY_SECONDS)
+        return await _call(
+            self._stub.LeaseJobs, request, self._access.metadata, wait + _LEEWAY_SECONDS
+        )
 
     async def heartbeat(
         self, leases: Sequence[pb.LeaseRef], *, wait: float, draining: bool
@@ -110,20 +90,22 @@ class JobServiceConnection:
         """Renew the leases, then hold until something concerns the worker."""
         request = pb.HeartbeatRequest(worker=self.worker, leases=leases, draining=draining)
         request.wait.FromTimedelta(timedelta(seconds=wait))
-        return await _call(self._stub.Heartbeat, request, self._metadata, wait + _LEEWAY_SECONDS)
+        return await _call(
+            self._stub.Heartbeat, request, self._access.metadata, wait + _LEEWAY_SECONDS
+        )
 
     async def report_progress(
         self, reports: Sequence[pb.ProgressReport]
     ) -> pb.ReportProgressResponse:
         """Report on several leases at once."""
         request = pb.ReportProgressRequest(worker=self.worker, reports=reports)
-        return await _call(self._stub.ReportProgress, request, self._metadata, _CALL_SECONDS)
+        return await _call(self._stub.ReportProgress, request, self._access.metadata, _CALL_SECONDS)
 
     async def upload(self, header: pb.ArtifactHeader, content: Path | bytes) -> int:
         """Upload a file and return the artifact's id."""
         seconds = _CALL_SECONDS + header.size / _SLOWEST_UPLOAD
         answer = await _call(
-            self._stub.UploadArtifact, _messages(header, content), self._metadata, seconds
+            self._stub.UploadArtifact, _messages(header, content), self._access.metadata, seconds
         )
         return answer.artifact.id
 
@@ -141,7 +123,9 @@ class JobServiceConnection:
         )
         seconds = _CALL_SECONDS + request.ByteSize() / _SLOWEST_UPLOAD
         try:
-            answer = await _call(self._stub.UploadArtifacts, request, self._metadata, seconds)
+            answer = await _call(
+                self._stub.UploadArtifacts, request, self._access.metadata, seconds
+            )
         except CallRefusedError as error:
             if error.status is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
@@ -160,7 +144,7 @@ class JobServiceConnection:
         request = pb.ReadInputRequest(lease=lease, input_id=asset.id)
         seconds = _CALL_SECONDS + asset.size / _SLOWEST_UPLOAD
         digest, size = hashlib.sha256(), 0
-        call = self._stub.ReadInput(request, metadata=self._metadata, timeout=seconds)
+        call = self._stub.ReadInput(request, metadata=self._access.metadata, timeout=seconds)
         try:
             with await to_thread(destination.open, "wb") as target:
                 async for message in call:
@@ -180,27 +164,27 @@ class JobServiceConnection:
 
     async def complete_job(self, request: pb.CompleteJobRequest) -> None:
         """Report success."""
-        await _call(self._stub.CompleteJob, request, self._metadata, _CALL_SECONDS)
+        await _call(self._stub.CompleteJob, request, self._access.metadata, _CALL_SECONDS)
 
     async def fail_job(self, request: pb.FailJobRequest) -> None:
         """Report a failure."""
-        await _call(self._stub.FailJob, request, self._metadata, _CALL_SECONDS)
+        await _call(self._stub.FailJob, request, self._access.metadata, _CALL_SECONDS)
 
     async def release_job(self, lease: pb.LeaseRef, reason: pb.ReleaseReason.ValueType) -> None:
         """Give a job back."""
         request = pb.ReleaseJobRequest(worker=self.worker, lease=lease, reason=reason)
-        await _call(self._stub.ReleaseJob, request, self._metadata, _CALL_SECONDS)
+        await _call(self._stub.ReleaseJob, request, self._access.metadata, _CALL_SECONDS)
 
     async def report_catalogue(self, catalogue: pb.BackendCatalogue) -> None:
         """Report what one ComfyUI offers."""
         request = pb.ReportCatalogueRequest(worker=self.worker, catalogues=[catalogue])
-        await _call(self._stub.ReportCatalogue, request, self._metadata, _CALL_SECONDS)
+        await _call(self._stub.ReportCatalogue, request, self._access.metadata, _CALL_SECONDS)
 
     async def is_serving(self) -> bool:
         """Whether job_service says that it serves workers."""
         stub: Any = health_pb2_grpc.HealthStub(self._open_channel)
         request = health_pb2.HealthCheckRequest(service=SERVICE)
-        answer = await _call(stub.Check, request, self._metadata, _CALL_SECONDS)
+        answer = await _call(stub.Check, request, self._access.metadata, _CALL_SECONDS)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -11,8 +12,9 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from comfy_worker.cannot_run import CannotRunError
 from comfy_worker.comfyui import ComfyBackend, DriverSettings
 from comfy_worker.settings import Settings
+from comfy_worker.worker.access import Access, Tls, TokenFile
 from comfy_worker.worker.job_run import RunSettings
-from comfy_worker.worker.job_service_connection import Access, JobServiceConnection
+from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.service_errors import SupersededError
 from comfy_worker.worker.worker import Worker
 
@@ -75,14 +77,36 @@ async def work(
 
 
 def connection(settings: Settings) -> JobServiceConnection:
-    """Prepare the connection to job_service, under an identity of this process's own."""
-    authority = settings.tls_ca.read_bytes() if settings.tls_ca is not None else None
-    token = settings.token.get_secret_value() if settings.token is not None else None
-    access = Access(
-        address=settings.job_service, token=token, tls=settings.uses_tls, authority=authority
-    )
+    """Prepare the connection to job_service, under an identity of this process's own.
+
+    Raises CannotRunError: a file with a token or a certificate cannot be read.
+    """
     identity = pb.WorkerIdentity(name=settings.name, instance_id=str(uuid4()))
-    return JobServiceConnection(access, identity)
+    try:
+        return JobServiceConnection(_access(settings), identity)
+    except OSError as error:
+        raise CannotRunError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _access(settings: Settings) -> Access:
+    tls = None
+    if settings.uses_tls:
+        tls = Tls(
+            authority=_content(settings.tls_ca),
+            certificate=_content(settings.tls_cert),
+            key=_content(settings.tls_key),
+            server_name=settings.tls_server_name,
+        )
+    token: str | TokenFile | None = None
+    if settings.token_file is not None:
+        token = TokenFile(settings.token_file)
+    elif settings.token is not None:
+        token = settings.token.get_secret_value()
+    return Access(settings.job_service_address, token, tls)
+
+
+def _content(path: Path | None) -> bytes | None:
+    return path.read_bytes() if path is not None else None
 
 
 def _on_signal(stop: asyncio.Event, hurry: asyncio.Event) -> None:

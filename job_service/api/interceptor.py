@@ -27,6 +27,7 @@ from job_service.jobs.refusals import Refusal, RefusedError, Violation
 TRANSPORT_LIMIT_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 
 _OURS: Final = "/generation_jobs.v1."
+_REFLECTION: Final = "/grpc.reflection."
 
 _log = structlog.get_logger()
 
@@ -49,11 +50,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Put the wrapping around the method's handler; None: there is no such method."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(_OURS):
+        if handler is None or not method.startswith((_OURS, _REFLECTION)):
             return handler  # type: ignore[return-value]  # grpc takes None for "no such method"
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            wrapped = self._wrapped[method] = _wrapped(handler, method, self._gate)
+            wrap = _wrapped if method.startswith(_OURS) else _for_whoever_is_known
+            wrapped = self._wrapped[method] = wrap(handler, method, self._gate)
         return wrapped
 
 
@@ -98,6 +100,25 @@ def _wrapped(handler: Handler, method: str, gate: Gate) -> Handler:
         else grpc.unary_unary_rpc_method_handler
     )
     return make(unary, response_serializer=handler.response_serializer)
+
+
+def _for_whoever_is_known(handler: Handler, method: str, gate: Gate) -> Handler:
+    """Reflection, for every role; health is for everybody, and has no wrapping."""
+    behaviour: Any = handler.stream_stream
+
+    async def streaming(requests: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            await gate.identify(context.invocation_metadata() or ())
+        except Exception as error:  # noqa: BLE001  # whatever it is becomes a status
+            await context.abort_with_status(rich_status(_refusal(method, error)))
+        async for response in behaviour(requests, context):
+            yield response
+
+    return grpc.stream_stream_rpc_method_handler(
+        streaming,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
 
 
 class _Served:

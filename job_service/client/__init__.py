@@ -3,7 +3,7 @@
 It knows the contract and nothing else of job_service, so it can be copied out.
 """
 
-from job_service.client.channel import CredentialsError
+from job_service.client.channel import CredentialsError, Tls
 from job_service.client.client import JobServiceClient, new_request_id
 from job_service.client.errors import JobServiceError, Violation
 from job_service.client.operators import OperatorClient
@@ -13,6 +13,7 @@ __all__ = [
     "JobServiceClient",
     "JobServiceError",
     "OperatorClient",
+    "Tls",
     "Violation",
     "new_request_id",
 ]

@@ -1,8 +1,12 @@
-"""The connection: where the service is, how it is trusted, and the token sent along."""
+"""The connection: where the service is, how it is protected, and who is said to call."""
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import grpc
 
@@ -18,46 +22,134 @@ _OPTIONS = (
 
 
 class CredentialsError(ValueError):
-    """The token or the root certificates cannot be used; the message says why."""
+    """The address, the token or a certificate cannot be used; the message says why."""
 
 
-def open_channel(address: str, token: str | None, tls_root: Path | None) -> grpc.aio.Channel:
-    """Open a channel to ``address`` ("host:port") inside a running event loop.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How the connection is protected. All files are PEM files.
 
-    With ``tls_root``, a PEM file of root certificates, over TLS; otherwise in the clear.
-    Raises CredentialsError if the token cannot be sent or the file holds no certificate,
-    OSError if it cannot be read.
+    ``ca``: who signs the service's certificate; None: whom gRPC trusts by itself. ``certificate``
+    (with its chain) and ``key``: this side's own, where the service asks for one.
+    ``server_name``: what the service's certificate says, where that is not the address.
     """
-    interceptors = _authorising(token) if token is not None else ()
-    if tls_root is None:
-        return grpc.aio.insecure_channel(address, _OPTIONS, interceptors=interceptors)
-    roots = tls_root.read_bytes()
-    if b"-----BEGIN CERTIFICATE-----" not in roots:
-        raise CredentialsError(f"{tls_root} holds no PEM certificate")
-    credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-    return grpc.aio.secure_channel(address, credentials, _OPTIONS, interceptors=interceptors)
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
 
 
-def _authorising(token: str) -> tuple[grpc.aio.ClientInterceptor, ...]:
-    if not (token.isascii() and token.isprintable() and token.strip() == token and token):
-        raise CredentialsError("the token must be printable ASCII without spaces around it")
-    entry = ("authorization", f"Bearer {token}")
-    return (
-        _UnaryUnary(entry),
-        _UnaryStream(entry),
-        _StreamUnary(entry),
+def open_channel(
+    address: str,
+    token: "str | TokenFile | None" = None,
+    tls: Tls | None = None,
+    on_behalf_of: UUID | None = None,
+) -> grpc.aio.Channel:
+    """Open a channel to ``address`` inside a running event loop.
+
+    The address is "host:port", or "grpcs://host:port" for TLS. With ``tls`` over TLS, too;
+    otherwise in the clear. A gateway acts for the user ``on_behalf_of``.
+
+    Raises CredentialsError if the token cannot be sent or a file holds no certificate, OSError if
+    one cannot be read.
+    """
+    scheme, separator, target = address.rpartition("://")
+    if separator and scheme not in ("grpc", "grpcs"):
+        raise CredentialsError("the address must be host:port, or grpcs://host:port for TLS")
+    if scheme == "grpcs" and tls is None:
+        tls = Tls()
+    interceptors = _authorising(token, on_behalf_of)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, _OPTIONS, interceptors=interceptors)
+    options: list[tuple[str, int | str]] = [*_OPTIONS]
+    if tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.aio.secure_channel(target, _credentials(tls), options, interceptors=interceptors)
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    if (tls.certificate is None) != (tls.key is None):
+        raise CredentialsError("a client certificate and its key go together")
+    return grpc.ssl_channel_credentials(
+        root_certificates=None if tls.ca is None else _pem(tls.ca, "CERTIFICATE"),
+        private_key=None if tls.key is None else _pem(tls.key, "PRIVATE KEY"),
+        certificate_chain=None if tls.certificate is None else _pem(tls.certificate, "CERTIFICATE"),
     )
 
 
-class _Authorising:
-    def __init__(self, entry: tuple[str, str]) -> None:
-        self._entry = entry
+def _pem(path: Path, what: str) -> bytes:
+    content = path.read_bytes()
+    if not re.search(rb"-----BEGIN ([A-Z]+ )?%b-----" % what.encode(), content):
+        raise CredentialsError(f"{path} holds no PEM {what.lower()}")
+    return content
 
-    def _with_token(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+
+class TokenFile:
+    """A token in a file, read again when the file changes.
+
+    Raises OSError if the file cannot be read the first time, CredentialsError if what it holds
+    cannot be sent; later the token before counts on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._look()
+        self._token = self._read()
+
+    def current(self) -> str:
+        """The token now."""
+        with suppress(OSError, CredentialsError):  # being replaced; the next call looks again
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._token = self._read()
+                self._stamp = stamp
+        return self._token
+
+    def _look(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _read(self) -> str:
+        try:
+            return _sendable(self._path.read_text(encoding="utf-8").strip())
+        except UnicodeDecodeError:
+            raise CredentialsError(f"{self._path} holds no token") from None
+
+
+def _sendable(token: str) -> str:
+    if not (token.isascii() and token.isprintable() and token.strip() == token and token):
+        raise CredentialsError("the token must be printable ASCII without spaces around it")
+    return token
+
+
+def _authorising(
+    token: str | TokenFile | None, on_behalf_of: UUID | None
+) -> tuple[grpc.aio.ClientInterceptor, ...]:
+    if token is None and on_behalf_of is None:
+        return ()
+    if isinstance(token, str):
+        _sendable(token)
+
+    def entries() -> tuple[tuple[str, str], ...]:
+        sent = token.current() if isinstance(token, TokenFile) else token
+        return (
+            *((("authorization", f"Bearer {sent}"),) if sent is not None else ()),
+            *((("x-on-behalf-of", str(on_behalf_of)),) if on_behalf_of is not None else ()),
+        )
+
+    return _UnaryUnary(entries), _UnaryStream(entries), _StreamUnary(entries)
+
+
+class _Authorising:
+    def __init__(self, entries: Callable[[], tuple[tuple[str, str], ...]]) -> None:
+        self._entries = entries
+
+    def _with_entries(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
         return grpc.aio.ClientCallDetails(
             method=details.method,
             timeout=details.timeout,
-            metadata=grpc.aio.Metadata(*(details.metadata or ()), self._entry),
+            metadata=grpc.aio.Metadata(*(details.metadata or ()), *self._entries()),
             credentials=details.credentials,
             wait_for_ready=details.wait_for_ready,
         )
@@ -74,7 +166,7 @@ class _UnaryUnary(_Authorising, grpc.aio.UnaryUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: _Request,
     ) -> "_Response | grpc.aio.UnaryUnaryCall[_Request, _Response]":
-        return await continuation(self._with_token(client_call_details), request)
+        return await continuation(self._with_entries(client_call_details), request)
 
 
 class _UnaryStream(_Authorising, grpc.aio.UnaryStreamClientInterceptor):
@@ -87,7 +179,7 @@ class _UnaryStream(_Authorising, grpc.aio.UnaryStreamClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: _Request,
     ) -> "AsyncIterator[_Response] | grpc.aio.UnaryStreamCall[_Request, _Response]":
-        return await continuation(self._with_token(client_call_details), request)
+        return await continuation(self._with_entries(client_call_details), request)
 
 
 class _StreamUnary(_Authorising, grpc.aio.StreamUnaryClientInterceptor):
@@ -100,4 +192,4 @@ class _StreamUnary(_Authorising, grpc.aio.StreamUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request_iterator: AsyncIterable[_Request] | Iterable[_Request],
     ) -> "_Response | grpc.aio.StreamUnaryCall[_Request, _Response]":
-        return await continuation(self._with_token(client_call_details), request_iterator)
+        return await continuation(self._with_entries(client_call_details), request_iterator)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 from generation_jobs.v1.artifact_pb2 import Artifact, InputAsset
@@ -34,7 +34,7 @@ from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobView
 from generation_jobs.v1.workflow_template_pb2 import WorkflowTemplate
 
 from job_service.client.artifact_file import IncompleteFileError, VerifiedFile
-from job_service.client.channel import open_channel
+from job_service.client.channel import Tls, TokenFile, open_channel
 from job_service.client.errors import JobServiceError
 from job_service.client.input_file import InputFile
 from job_service.client.job_watch import JobWatch
@@ -65,12 +65,14 @@ def new_request_id() -> str:
 class JobServiceClient:
     """An async context manager that owns one connection to the service.
 
-    ``address`` is "host:port"; ``token`` goes along with every call; ``tls_root`` is a PEM
-    file of root certificates and switches TLS on. While the service is UNAVAILABLE, calls
-    that are safe to repeat are repeated for ``retry_for`` seconds.
+    ``address`` is "host:port", or "grpcs://host:port" for TLS; ``tls`` switches TLS on, too, and
+    says whom to trust. The token goes along with every call: ``token``, or the content of
+    ``token_file``, read again when it changes. A gateway acts for the user ``on_behalf_of``.
+    While the service is UNAVAILABLE, calls that are safe to repeat are repeated for ``retry_for``
+    seconds.
 
-    Entering raises CredentialsError for a token or certificate that cannot be used, and
-    OSError if ``tls_root`` cannot be read. Every call raises JobServiceError.
+    Entering raises CredentialsError for an address, a token or a certificate that cannot be used,
+    and OSError if a file cannot be read. Every call raises JobServiceError.
     """
 
     def __init__(
@@ -78,19 +80,26 @@ class JobServiceClient:
         address: str = "127.0.0.1:50051",
         *,
         token: str | None = None,
-        tls_root: Path | None = None,
+        token_file: Path | None = None,
+        tls: Tls | None = None,
+        on_behalf_of: UUID | None = None,
         retry_for: float = 10.0,
     ) -> None:
+        if token is not None and token_file is not None:
+            raise ValueError("give a token or a file with one, not both")
         self._address = address
         self._token = token
-        self._tls_root = tls_root
+        self._token_file = token_file
+        self._tls = tls
+        self._on_behalf_of = on_behalf_of
         self._retry_for = retry_for
         self._channel: grpc.aio.Channel | None = None
         self._stub: GenerationJobServiceAsyncStub | None = None
         self._operators: OperatorClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self._address, self._token, self._tls_root)
+        token = TokenFile(self._token_file) if self._token_file is not None else self._token
+        self._channel = open_channel(self._address, token, self._tls, self._on_behalf_of)
         self._stub = GenerationJobServiceStub(self._channel)
         self._operators = OperatorClient(self._channel, self._retry_for)
         return self

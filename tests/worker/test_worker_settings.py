@@ -58,6 +58,21 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert not any("secret" in value or "pw@" in value for value in shown.values())
 
 
+def test_the_scheme_switches_tls_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFY_WORKER_JOB_SERVICE", "grpcs://jobs.example:443")
+    settings = load()
+    assert settings.uses_tls
+    assert settings.job_service_address == "jobs.example:443"
+
+
+def test_a_token_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFY_WORKER_TOKEN", "s3cret")
+    monkeypatch.setenv("COMFY_WORKER_TOKEN_FILE", __file__)
+    with pytest.raises(SettingsError, match="give this or") as error:
+        load()
+    assert "s3cret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
@@ -74,7 +89,10 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("GRACE", "soon", "must be seconds"),
         ("GRACE", "-1", "must not be less than 0"),
         ("LABELS", " , ", "at least 1"),
+        ("JOB_SERVICE", "https://host:443", "must be host:port"),
         ("TLS_CA", "/nowhere/ca.pem", "is no file"),
+        ("TLS_CERT", __file__, "goes together"),
+        ("TOKEN_FILE", "/nowhere/token", "is no file"),
         ("MAX_OUTPUT_BYTES", "x", "valid integer"),
     ],
 )

@@ -1,12 +1,15 @@
 """The wiring of ``genjobs``: global options and commands."""
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
+from job_service.client.channel import Tls
 from job_service.client.cli.cancel import cancel
 from job_service.client.cli.download import download
 from job_service.client.cli.exit_codes import HELP
@@ -48,15 +51,30 @@ def connect(
     context: typer.Context,
     address: Annotated[
         str,
-        typer.Option(envvar="GENJOBS_ADDRESS", metavar="HOST:PORT", help="Where the service is."),
-    ] = "127.0.0.1:50051",
-    token: Annotated[
-        str | None,
         typer.Option(
-            envvar="GENJOBS_TOKEN",
-            metavar="TOKEN",
+            envvar="GENJOBS_ADDRESS",
+            metavar="HOST:PORT",
+            help="Where the service is; grpcs://HOST:PORT for TLS.",
+        ),
+    ] = "127.0.0.1:50051",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GENJOBS_TOKEN_FILE",
+            metavar="FILE",
+            dir_okay=False,
             show_default=False,
-            help="Who you are. Better given in the environment, where others do not see it.",
+            help="File that holds your token. Or the token itself in GENJOBS_TOKEN: on the command "
+            "line, others on this machine would see it.",
+        ),
+    ] = None,
+    on_behalf_of: Annotated[
+        UUID | None,
+        typer.Option(
+            envvar="GENJOBS_ON_BEHALF_OF",
+            metavar="USER",
+            show_default=False,
+            help="The user to act for; for gateways and admins.",
         ),
     ] = None,
     tls_ca: Annotated[
@@ -69,6 +87,35 @@ def connect(
             help="PEM file of root certificates to trust; switches TLS on.",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GENJOBS_TLS_CERT",
+            metavar="FILE",
+            dir_okay=False,
+            show_default=False,
+            help="PEM file of your certificate, where the service asks for one.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GENJOBS_TLS_KEY",
+            metavar="FILE",
+            dir_okay=False,
+            show_default=False,
+            help="PEM file of its key.",
+        ),
+    ] = None,
+    tls_server_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GENJOBS_TLS_SERVER_NAME",
+            metavar="NAME",
+            show_default=False,
+            help="Name in the service's certificate, where that is not the address.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
@@ -77,9 +124,17 @@ def connect(
     """Remember the global options for the command."""
     if address.startswith(("http://", "https://")):
         raise typer.BadParameter(
-            "write HOST:PORT, without http://; --tls-ca switches TLS on", param_hint="--address"
+            "write HOST:PORT, without http://, or grpcs://HOST:PORT for TLS",
+            param_hint="--address",
         )
-    context.obj = Connection(address, token or None, tls_ca)
+    tls = Tls(ca=tls_ca, certificate=tls_cert, key=tls_key, server_name=tls_server_name)
+    context.obj = Connection(
+        address,
+        token=os.environ.get("GENJOBS_TOKEN") or None if token_file is None else None,
+        token_file=token_file,
+        tls=tls if tls != Tls() else None,
+        on_behalf_of=on_behalf_of,
+    )
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {

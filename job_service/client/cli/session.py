@@ -5,11 +5,12 @@ import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import typer
 from rich.text import Text
 
-from job_service.client.channel import CredentialsError
+from job_service.client.channel import CredentialsError, Tls
 from job_service.client.cli import console
 from job_service.client.cli.error_report import report
 from job_service.client.cli.exit_codes import ExitCode
@@ -25,8 +26,10 @@ class Connection:
     """The global options."""
 
     address: str
-    token: str | None
-    tls_ca: Path | None
+    token: str | None = None
+    token_file: Path | None = None
+    tls: Tls | None = None
+    on_behalf_of: UUID | None = None
 
 
 def run(context: typer.Context, command: Callable[[JobServiceClient], Awaitable[ExitCode]]) -> None:
@@ -47,7 +50,9 @@ def _run(
         async with JobServiceClient(
             connection.address,
             token=connection.token,
-            tls_root=connection.tls_ca,
+            token_file=connection.token_file,
+            tls=connection.tls,
+            on_behalf_of=connection.on_behalf_of,
             retry_for=_RETRY_FOR,
         ) as client:
             return await command(client)

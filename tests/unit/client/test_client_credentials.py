@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ from generation_jobs.v1.generation_job_service_pb2 import (
 )
 from generation_jobs.v1.job_pb2 import JobStatus
 
-from job_service.client import CredentialsError, JobServiceClient, JobServiceError
+from job_service.client import CredentialsError, JobServiceClient, JobServiceError, Tls
 from tests.unit.client.messages import a_job, completed
 from tests.unit.client.scripted_service import ScriptedService
 
@@ -56,10 +57,58 @@ async def test_a_token_that_cannot_be_sent_is_refused(token: str) -> None:
             pytest.fail("it was accepted")
 
 
+async def test_a_token_file_is_read_again_when_it_changes(
+    scripted: ScriptedService, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("sesame\n")
+    for _ in range(4):
+        scripted.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
+    async with JobServiceClient(scripted.address, token_file=path) as client:
+        await client.get_job(7)
+        path.write_text("barley and more\n")
+        await client.get_job(7)
+        path.unlink()
+        await client.get_job(7)
+        path.write_text("ryé")
+        await client.get_job(7)
+    sent = [one["authorization"] for one in scripted.metadata]
+    assert sent == ["Bearer sesame", *["Bearer barley and more"] * 3]
+
+
+async def test_a_user_is_named_in_every_call(scripted: ScriptedService) -> None:
+    scripted.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
+    user = UUID(int=7)
+    async with JobServiceClient(scripted.address, token="sesame", on_behalf_of=user) as client:
+        await client.get_job(7)
+    assert scripted.metadata[0]["x-on-behalf-of"] == str(user)
+
+
+async def test_the_scheme_switches_tls_on(scripted_tls: ScriptedService) -> None:
+    async with JobServiceClient(f"grpcs://{scripted_tls.address}", retry_for=0.0) as client:
+        with pytest.raises(JobServiceError) as caught:
+            await client.get_job(7)
+    assert "CERTIFICATE_VERIFY_FAILED" in caught.value.message  # nobody trusts it by default
+
+
+@pytest.mark.parametrize(
+    ("address", "tls"),
+    [
+        ("https://127.0.0.1:1", None),
+        ("127.0.0.1:1", Tls(certificate=_TLS / "certificate.pem")),
+        ("127.0.0.1:1", Tls(certificate=_TLS / "key.pem", key=_TLS / "key.pem")),
+    ],
+)
+async def test_what_cannot_be_connected_with(address: str, tls: Tls | None) -> None:
+    with pytest.raises(CredentialsError):
+        async with JobServiceClient(address, tls=tls):
+            pytest.fail("it was accepted")
+
+
 async def test_tls_with_the_right_root(scripted_tls: ScriptedService) -> None:
     scripted_tls.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
-    root = _TLS / "certificate.pem"
-    async with JobServiceClient(scripted_tls.address, token="sesame", tls_root=root) as client:
+    tls = Tls(ca=_TLS / "certificate.pem")
+    async with JobServiceClient(scripted_tls.address, token="sesame", tls=tls) as client:
         assert (await client.get_job(7)).id == 7
     assert scripted_tls.metadata[0]["authorization"] == "Bearer sesame"
 
@@ -74,11 +123,11 @@ async def test_tls_is_not_spoken_without_a_root(scripted_tls: ScriptedService) -
 async def test_a_root_file_without_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(CredentialsError, match=r"ca\.pem holds no PEM certificate"):
-        async with JobServiceClient(tls_root=tmp_path / "ca.pem"):
+        async with JobServiceClient(tls=Tls(ca=tmp_path / "ca.pem")):
             pytest.fail("it was accepted")
 
 
 async def test_a_root_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        async with JobServiceClient(tls_root=tmp_path / "ca.pem"):
+        async with JobServiceClient(tls=Tls(ca=tmp_path / "ca.pem")):
             pytest.fail("it was accepted")

@@ -1,0 +1,153 @@
+"""What ``job-service token`` does: tokens made, listed and revoked."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from job_service import process
+from job_service.access import secret, tokens_file
+from job_service.access.token import problem
+from job_service.cannot_run import CannotRunError
+from job_service.jobs.principal import Role
+from job_service.jobs.refusals import RefusedError
+from job_service.settings import Settings
+from job_service.store.database import Database
+from job_service.store.tokens import TokenRow, TokenTable
+
+
+class TokenCommandError(CannotRunError):
+    """The command cannot be carried out; says why."""
+
+
+async def create(
+    settings: Settings,
+    name: str,
+    role: Role,
+    *,
+    user_id: UUID | None,
+    worker: str,
+    lifetime: timedelta | None,
+) -> tuple[str, str]:
+    """Make a token in the database; the token, and what to say about it."""
+    _check(name, role, user_id, worker)
+    token = secret.drawn()
+    async with _table(settings) as table:
+        row = await table.add(
+            name,
+            secret.digest(token),
+            role,
+            user_id=user_id,
+            worker=worker,
+            lifetime=lifetime,
+        )
+    until = "for ever" if row.expires_at is None else f"until {_time(row.expires_at)}"
+    said = f"token {row.id} ({name}, {role}) counts {until}; it is shown this once"
+    if not settings.asks_for_tokens:
+        said += (
+            "\nnote: with these settings job-service asks nobody for a token;"
+            " JOB_SERVICE_REQUIRE_TOKENS=true changes that"
+        )
+    return token, said
+
+
+def create_in_file(
+    path: Path,
+    name: str,
+    role: Role,
+    *,
+    user_id: UUID | None,
+    worker: str,
+    lifetime: timedelta | None,
+) -> tuple[str, str]:
+    """Add a token to a tokens file, which is made if it is missing; as :func:`create`."""
+    _check(name, role, user_id, worker)
+    token = secret.drawn()
+    line = tokens_file.line(
+        name,
+        role,
+        secret.digest(token),
+        user_id=user_id,
+        worker=worker,
+        expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
+    )
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        separator = "" if before.endswith("\n") or not before else "\n"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as file:
+            file.write(f"{separator}{line}\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenCommandError(f"cannot write {path}: {error}") from error
+    tokens_file.read(path)
+    return token, f"added to {path}: {name}, {role}; the token is shown this once"
+
+
+async def listed(settings: Settings) -> list[tuple[str, ...]]:
+    """Every token: id, name, role, for whom, made, last used, state."""
+    rows: list[tuple[str, ...]] = []
+    if settings.tokens_file is not None:
+        for one in tokens_file.read(settings.tokens_file).values():
+            token, expires_at = one.token, one.expires_at
+            over = expires_at is not None and expires_at <= datetime.now(UTC)
+            state = _state(revoked=False, expired=over, expires_at=expires_at)
+            whose = _whose(token.user_id, token.worker)
+            rows.append(("file", token.label, token.role, whose, "", "", state))
+    async with _table(settings) as table:
+        rows += [_row(row) for row in await table.all()]
+    return rows
+
+
+async def revoke(settings: Settings, token_id: int) -> None:
+    """End a token of the database; services notice within seconds. Raises TokenCommandError."""
+    async with _table(settings) as table:
+        if not await table.revoke(token_id):
+            raise TokenCommandError(f"there is no token {token_id} that counts")
+
+
+def _check(name: str, role: Role, user_id: UUID | None, worker: str) -> None:
+    wrong = problem(name, role, user_id, worker)
+    if wrong is not None:
+        raise TokenCommandError(wrong)
+
+
+@asynccontextmanager
+async def _table(settings: Settings) -> AsyncIterator[TokenTable]:
+    async with process.migrated_database(settings) as url:
+        database = Database(url, pool_size=2)
+        try:
+            yield TokenTable(database)
+        except RefusedError as error:
+            raise TokenCommandError(error.message) from error
+        finally:
+            await database.close()
+
+
+def _row(row: TokenRow) -> tuple[str, ...]:
+    expired = row.expires_in is not None and row.expires_in <= timedelta()
+    return (
+        str(row.id),
+        row.name,
+        row.role,
+        _whose(row.user_id, row.worker),
+        _time(row.created_at),
+        _time(row.last_used_at) if row.last_used_at is not None else "never",
+        _state(revoked=row.revoked_at is not None, expired=expired, expires_at=row.expires_at),
+    )
+
+
+def _whose(user_id: UUID | None, worker: str) -> str:
+    return f"user {user_id}" if user_id is not None else f"worker {worker}" if worker else ""
+
+
+def _state(*, revoked: bool, expired: bool, expires_at: datetime | None) -> str:
+    if revoked:
+        return "revoked"
+    if expired:
+        return "expired"
+    return "counts" if expires_at is None else f"counts until {_time(expires_at)}"
+
+
+def _time(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -211,11 +211,17 @@ class _Served:
 
     async def _refuse(self, error: Exception) -> NoReturn:
         refused = _refusal(self._method, error)
+        # What is said of a field may quote it.
+        about = (
+            {"fields": [one.field for one in refused.violations[:5]]}
+            if refused.violations
+            else {"message": refused.message}
+        )
         _log.info(
             "call refused",
             method=self._method,
             reason=refused.refusal.reason,
-            message=refused.message,
+            **about,
             seconds=round(time.monotonic() - self._began, 3),
         )
         if self._audit is not None:

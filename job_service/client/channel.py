@@ -1,7 +1,7 @@
 """The connection: where the service is, how it is protected, and who is said to call."""
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 # gRPC waits up to two minutes between attempts to connect; people and watches wait less.
-_OPTIONS = (
+RECONNECTING: Sequence[tuple[str, int | str]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
@@ -45,6 +45,7 @@ def open_channel(
     token: "str | TokenFile | None" = None,
     tls: Tls | None = None,
     on_behalf_of: UUID | None = None,
+    options: Sequence[tuple[str, int | str]] = RECONNECTING,
 ) -> grpc.aio.Channel:
     """Open a channel to ``address`` inside a running event loop.
 
@@ -61,10 +62,9 @@ def open_channel(
         tls = Tls()
     interceptors = _authorising(token, on_behalf_of)
     if tls is None:
-        return grpc.aio.insecure_channel(target, _OPTIONS, interceptors=interceptors)
-    options: list[tuple[str, int | str]] = [*_OPTIONS]
+        return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
     if tls.server_name is not None:
-        options.append(("grpc.ssl_target_name_override", tls.server_name))
+        options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
     return grpc.aio.secure_channel(target, _credentials(tls), options, interceptors=interceptors)
 
 

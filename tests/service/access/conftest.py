@@ -19,7 +19,7 @@ from tests.service.access.callers import ALICE
 from tests.worker_protocol import ProtocolWorker
 
 MakeToken: TypeAlias = Callable[..., Awaitable[str]]
-Connect: TypeAlias = Callable[[str], grpc.aio.Channel]
+Connect: TypeAlias = Callable[..., grpc.aio.Channel]
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def make_token(table: TokenTable) -> MakeToken:
 
 @pytest.fixture
 async def connect(service: str) -> AsyncIterator[Connect]:
-    """Opens channels that send a token with every call."""
+    """Opens channels that send a token with every call, and perhaps for whom it is."""
     channels: list[grpc.aio.Channel] = []
 
-    def opened(token: str) -> grpc.aio.Channel:
-        channels.append(open_channel(service, token, None))
+    def opened(token: str, on_behalf_of: UUID | None = None) -> grpc.aio.Channel:
+        channels.append(open_channel(service, token, on_behalf_of=on_behalf_of))
         return channels[-1]
 
     yield opened

@@ -1,4 +1,4 @@
-"""What ``job-service check`` looks at: database, schema, artifact store."""
+"""What ``job-service check`` looks at: database, schema, artifact store, and who may reach it."""
 
 import asyncio
 import hashlib
@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from job_service import process
+from job_service.access import tokens_file
+from job_service.access.certificates import Certificates
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.cannot_run import CannotRunError
 from job_service.jobs.refusals import RefusedError
@@ -26,7 +28,33 @@ class Finding:
 
 async def run(settings: Settings) -> list[Finding]:
     """Look at everything; what cannot be reached is a finding, not an error."""
-    return [*await _database(settings), await _artifact_store(settings.artifact_store)]
+    return [
+        *await _database(settings),
+        await _artifact_store(settings.artifact_store),
+        _access(settings),
+    ]
+
+
+def _access(settings: Settings) -> Finding:
+    """Look at who can reach the service, and in which ways it knows them."""
+    why_not = settings.why_not_listen()
+    if why_not is not None:
+        return Finding("access", good=False, says=why_not)
+    files = settings.certificate_files
+    known = "every caller is the local admin"
+    try:
+        if files is not None:
+            Certificates(files)
+        if settings.asks_for_tokens:
+            known = "callers need a token"
+        if settings.tokens_file is not None:
+            known += f"; {len(tokens_file.read(settings.tokens_file))} are in the tokens file"
+    except CannotRunError as error:
+        return Finding("access", good=False, says=str(error))
+    protection = "in the clear" if files is None else "over TLS"
+    if settings.tls_client_ca is not None:
+        protection = "over mutual TLS"
+    return Finding("access", good=True, says=f"{settings.listen} {protection}; {known}")
 
 
 async def _database(settings: Settings) -> list[Finding]:

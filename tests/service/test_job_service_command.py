@@ -4,9 +4,12 @@ import os
 import subprocess
 import sysconfig
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from job_service.access import secret, tokens_file
+from job_service.access.exposure import PLAIN_WORDS
 from job_service.store import migrate
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "job-service"
@@ -45,7 +48,8 @@ def test_check_tells_an_empty_database_from_a_migrated_one(data_dir: Path) -> No
     assert migrated.returncode == 0
     assert migrated.stdout == f"schema at revision {migrate.expected()}\n"
     assert after.returncode == 0, after.stdout
-    assert after.stdout.count("ok    ") == 3
+    assert after.stdout.count("ok    ") == 4
+    assert "access: 127.0.0.1:50051 in the clear; every caller is the local admin" in after.stdout
 
 
 def test_check_reports_what_it_cannot_reach(tmp_path: Path, data_dir: Path) -> None:
@@ -103,3 +107,80 @@ def test_config_can_be_read_back_and_holds_no_secret(data_dir: Path) -> None:
         **dict(line.removeprefix("JOB_SERVICE_").split("=", 1) for line in lines),
     )
     assert again.stdout == shown.stdout
+
+
+def test_serve_refuses_what_others_could_reach_without_protection(data_dir: Path) -> None:
+    refused = _run(data_dir, "serve", LISTEN="0.0.0.0:0", REQUIRE_TOKENS="false")
+
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "others can reach 0.0.0.0:0" in line
+    assert "JOB_SERVICE_TLS_CERT" in line
+    assert f'JOB_SERVICE_INSECURE_LISTEN="{PLAIN_WORDS}"' in line
+    assert not data_dir.exists()
+
+    vague = _run(data_dir, "serve", LISTEN="0.0.0.0:0", INSECURE_LISTEN="yes")
+    assert vague.returncode == 1
+    assert f"JOB_SERVICE_INSECURE_LISTEN: must read: {PLAIN_WORDS}" in vague.stderr
+
+
+def test_tokens_are_shown_once_and_listed_without_themselves(
+    data_dir: Path, database_url: str
+) -> None:
+    user = "6f1c52b4-8a39-4a0e-9f43-0c1d1c1b7a10"
+    database = {"DATABASE_URL": database_url}
+    made = _run(data_dir, "token", "create", "web", "--role", "gateway", "--days", "30", **database)
+    hers = _run(data_dir, "token", "create", "ada", "--role", "client", "--user", user, **database)
+    assert made.returncode == hers.returncode == 0, made.stderr + hers.stderr
+    (token,) = made.stdout.splitlines()
+    assert secret.is_well_formed(token)
+    assert token not in made.stderr
+    assert "JOB_SERVICE_REQUIRE_TOKENS=true" in made.stderr
+
+    revoked = _run(data_dir, "token", "revoke", "1", **database)
+    again = _run(data_dir, "token", "revoke", "1", **database)
+    listed = _run(data_dir, "token", "list", **database)
+    assert (revoked.returncode, again.returncode) == (0, 1)
+    _, web, ada = listed.stdout.splitlines()
+    assert web.split()[:3] == ["1", "web", "gateway"]
+    assert web.split()[-2:] == ["never", "revoked"]
+    assert f"user {user}" in ada
+    assert ada.split()[-2:] == ["never", "counts"]
+    assert token not in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["ada", "--role", "client"], "must name its user"),
+        (["web", "--role", "gateway", "--user", str(UUID(int=7))], "has no user"),
+        (["web", "--role", "gateway", "--worker", "box"], "only a worker's token"),
+        (["two words", "--role", "admin"], "the name must be"),
+        (["web", "--role", "worker", "--worker", "a b"], "the worker's name must be"),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_not_made(
+    data_dir: Path, options: list[str], complaint: str
+) -> None:
+    refused = _run(data_dir, "token", "create", *options)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert complaint in refused.stderr
+    assert not data_dir.exists()
+
+
+def test_tokens_are_added_to_a_file_that_nobody_else_may_read(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "tokens"
+    options = ("--to-file", str(path), "--days", "3")
+    made = [
+        _run(data_dir, "token", "create", "box", "--role", "worker", "--worker", "box-1", *options),
+        _run(data_dir, "token", "create", "on-call", "--role", "admin", *options),
+    ]
+    assert [one.returncode for one in made] == [0, 0]
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = tokens_file.read(path)
+    tokens = [one.stdout.strip() for one in made]
+    assert [found[secret.digest(token)].token.role for token in tokens] == ["worker", "admin"]
+    assert not any(token in path.read_text() for token in tokens)
+    assert not data_dir.exists()

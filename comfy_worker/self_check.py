@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from comfy_worker.comfyui import ComfyBackend, ComfyError
-from comfy_worker.settings import Settings
+from comfy_worker.settings import Settings, without_password
 from comfy_worker.worker.process import connection
 from comfy_worker.worker.service_errors import JobServiceError
 
@@ -40,7 +40,7 @@ async def _job_service(settings: Settings) -> Finding:
 
 
 async def _comfyui(name: str, url: str) -> Finding:
-    subject = f"ComfyUI {name} at {url}"
+    subject = f"ComfyUI {name} at {without_password(url)}"
     async with ComfyBackend(name, url) as backend:
         try:
             info = await backend.server_info()

@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         """Every setting by the name of its environment variable, without secrets."""
         values = self.model_dump(mode="python")
         values["comfyui_urls"] = ",".join(
-            f"{name}={_without_password(url)}" for name, url in self.comfyui_urls.items()
+            f"{name}={without_password(url)}" for name, url in self.comfyui_urls.items()
         )
         values["labels"] = ",".join(self.labels)
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
@@ -270,7 +270,8 @@ def _reason(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Render a ComfyUI's URL with its password masked."""
     parsed = URL(url)
     return str(parsed.with_password("***") if parsed.password else parsed)
 

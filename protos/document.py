@@ -38,6 +38,15 @@ Written by `make docs` from the comments in `protos/generation_jobs/v1/`: change
   to try it with.
 - [Clients in Node](node.md): 64-bit numbers, deadlines, retries, error details.
 
+**Who calls.** Where tokens are asked for, each call carries one as metadata
+(`authorization: Bearer …`). A *client*'s token stands for a user; a *gateway* names in
+`x-on-behalf-of` metadata the user (a UUID) that it acts for. Both see and touch what belongs to
+that user, and templates that are everybody's; anything else is NOT_FOUND. Without `x-on-behalf-of`
+a gateway may create jobs and upload inputs that name their user, watch and count everybody's jobs
+(WatchJobs, GetJobStats), and read what is nobody's in particular (the queue, models, everybody's
+templates); the rest is PERMISSION_DENIED / USER_REQUIRED. A *worker* calls WorkerService. An
+*admin* calls everything; one that sends `x-on-behalf-of` may do what that user may.
+
 **Errors.** Every error carries a `google.rpc.ErrorInfo` of the domain `generation-jobs` whose
 `reason` is one of [ErrorReason](#ErrorReason), and where they apply `BadRequest` (every wrong field
 with its path), `RetryInfo` and `QuotaFailure`. What the comment of an RPC names is listed with it;

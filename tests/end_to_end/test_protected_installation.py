@@ -24,6 +24,7 @@ from tests.service.access.callers import ALICE
 
 PASSWORD = "canary-database-password"
 STORE_KEY = "canary-store-key"
+COMFYUI_PASSWORD = "canary-comfyui-password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ async def test_everything_over_mutual_tls_with_tokens(
         "COMFY_WORKER_TLS_KEY": str(client_pems.key),
         "COMFY_WORKER_TOKEN_FILE": str(worker_token),
         "COMFY_WORKER_NAME": "box-1",
-        "COMFY_WORKER_COMFYUI_URLS": simulator.url,
+        "COMFY_WORKER_COMFYUI_URLS": simulator.url.replace("://", f"://ada:{COMFYUI_PASSWORD}@"),
         "COMFY_WORKER_LOG_LEVEL": "debug",
         "COMFY_WORKER_GRACE": "1",
     }
@@ -170,7 +171,8 @@ async def test_everything_over_mutual_tls_with_tokens(
     told += [_listed_processes(), service_log.read_text(), worker_log.read_text()]
 
     key_line = server.key.read_text().splitlines()[1]
-    secrets = [hers, workers, next_of_worker, PASSWORD, STORE_KEY, key_line]
+    secrets = [hers, workers, next_of_worker, PASSWORD, STORE_KEY, COMFYUI_PASSWORD]
+    secrets.append(key_line)
     for said in told:
         assert said
         assert not [one for one in secrets if one in said]

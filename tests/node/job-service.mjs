@@ -1,8 +1,9 @@
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 
-// Folders: `protos` of this project, and one that holds google/rpc/error_details.proto.
-export function jobService(address, includeDirs) {
+// Folders: `protos` of this project, and one that holds google/rpc/error_details.proto. `token`: a
+// gateway's; `ca`: the certificate of who signed the service's, a Buffer. On one machine: neither.
+export function jobService(address, includeDirs, { token, ca } = {}) {
   const definition = protoLoader.loadSync(
     [
       'generation_jobs/v1/generation_job_service.proto',
@@ -44,17 +45,25 @@ export function jobService(address, includeDirs) {
       ],
     }),
   };
-  const credentials = grpc.credentials.createInsecure();
+  const credentials = ca ? grpc.credentials.createSsl(ca) : grpc.credentials.createInsecure();
   const jobs = new v1.GenerationJobService(address, credentials, options);
   const models = new v1.ModelService(address, credentials, options);
+  // Who calls, and for which user: the service shows and changes that user's things alone.
+  const sent = (user) => {
+    const metadata = new grpc.Metadata();
+    if (token) metadata.set('authorization', `Bearer ${token}`);
+    if (user) metadata.set('x-on-behalf-of', user);
+    return metadata;
+  };
   return {
     jobs,
     models,
+    sent,
     // One answer, or an error with `code`, `details` (a text) and `metadata`.
-    call: (client, rpc, request, seconds = 10) =>
+    call: (client, rpc, request, { user, seconds = 10 } = {}) =>
       new Promise((resolve, reject) => {
         const deadline = Date.now() + seconds * 1000;
-        client[rpc](request, { deadline }, (error, answer) =>
+        client[rpc](request, sent(user), { deadline }, (error, answer) =>
           error ? reject(error) : resolve(answer),
         );
       }),
@@ -71,9 +80,9 @@ export function jobService(address, includeDirs) {
 
 // The job whenever it moves, until it rests. Survives a broken connection: the stream opens with
 // the job as it is, so calling again misses nothing.
-export async function* follow(jobs, id, silenceSeconds = 45) {
+export async function* follow(jobs, id, metadata = new grpc.Metadata(), silenceSeconds = 45) {
   for (let failures = 0; ; ) {
-    const stream = jobs.WatchJob({ id });
+    const stream = jobs.WatchJob({ id }, metadata);
     let silence;
     const listen = () => {
       clearTimeout(silence); // a keep-alive comes every 15 s: after three, nobody is there

@@ -307,7 +307,8 @@ class GenerationJobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTemplate(self, request, context):
-        """Operators call CreateTemplate to store a workflow under a name.
+        """Clients call CreateTemplate to store a workflow under a name for their user, admins to store it
+        for everybody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -328,14 +329,15 @@ class GenerationJobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTemplate(self, request, context):
-        """Operators call UpdateTemplate to store a new version.
+        """Clients call UpdateTemplate to store a new version of a template of their user's, admins of
+        everybody's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTemplate(self, request, context):
-        """Operators call DeleteTemplate to remove a name. Jobs that use it keep their version.
+        """Whoever may update a template calls DeleteTemplate to remove its name. Jobs that use it keep their version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

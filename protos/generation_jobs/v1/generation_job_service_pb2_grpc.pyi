@@ -115,15 +115,19 @@ class GenerationJobServiceStub:
     `header`, then chunks. The same content of the same user is stored once.
     """
     CreateTemplate: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.CreateTemplateRequest, _generation_job_service_pb2.CreateTemplateResponse]
-    """Operators call CreateTemplate to store a workflow under a name."""
+    """Clients call CreateTemplate to store a workflow under a name for their user, admins to store it
+    for everybody.
+    """
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetTemplateRequest, _generation_job_service_pb2.GetTemplateResponse]
     """Clients call GetTemplate to read one, in its newest or a given version."""
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.ListTemplatesRequest, _generation_job_service_pb2.ListTemplatesResponse]
     """Clients call ListTemplates to page through the newest version of each."""
     UpdateTemplate: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.UpdateTemplateRequest, _generation_job_service_pb2.UpdateTemplateResponse]
-    """Operators call UpdateTemplate to store a new version."""
+    """Clients call UpdateTemplate to store a new version of a template of their user's, admins of
+    everybody's.
+    """
     DeleteTemplate: _grpc.UnaryUnaryMultiCallable[_generation_job_service_pb2.DeleteTemplateRequest, _generation_job_service_pb2.DeleteTemplateResponse]
-    """Operators call DeleteTemplate to remove a name. Jobs that use it keep their version."""
+    """Whoever may update a template calls DeleteTemplate to remove its name. Jobs that use it keep their version."""
 
 @_typing.type_check_only
 class GenerationJobServiceAsyncStub(GenerationJobServiceStub):
@@ -212,15 +216,19 @@ class GenerationJobServiceAsyncStub(GenerationJobServiceStub):
     `header`, then chunks. The same content of the same user is stored once.
     """
     CreateTemplate: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.CreateTemplateRequest, _generation_job_service_pb2.CreateTemplateResponse]  # type: ignore[assignment]
-    """Operators call CreateTemplate to store a workflow under a name."""
+    """Clients call CreateTemplate to store a workflow under a name for their user, admins to store it
+    for everybody.
+    """
     GetTemplate: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.GetTemplateRequest, _generation_job_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """Clients call GetTemplate to read one, in its newest or a given version."""
     ListTemplates: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.ListTemplatesRequest, _generation_job_service_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     """Clients call ListTemplates to page through the newest version of each."""
     UpdateTemplate: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.UpdateTemplateRequest, _generation_job_service_pb2.UpdateTemplateResponse]  # type: ignore[assignment]
-    """Operators call UpdateTemplate to store a new version."""
+    """Clients call UpdateTemplate to store a new version of a template of their user's, admins of
+    everybody's.
+    """
     DeleteTemplate: _aio.UnaryUnaryMultiCallable[_generation_job_service_pb2.DeleteTemplateRequest, _generation_job_service_pb2.DeleteTemplateResponse]  # type: ignore[assignment]
-    """Operators call DeleteTemplate to remove a name. Jobs that use it keep their version."""
+    """Whoever may update a template calls DeleteTemplate to remove its name. Jobs that use it keep their version."""
 
 class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
     """What clients do with generation jobs: backends-for-frontends, other services, people.
@@ -414,7 +422,9 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_job_service_pb2.CreateTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_job_service_pb2.CreateTemplateResponse, _abc.Awaitable[_generation_job_service_pb2.CreateTemplateResponse]]:
-        """Operators call CreateTemplate to store a workflow under a name."""
+        """Clients call CreateTemplate to store a workflow under a name for their user, admins to store it
+        for everybody.
+        """
 
     @_abc_1.abstractmethod
     def GetTemplate(
@@ -438,7 +448,9 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_job_service_pb2.UpdateTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_job_service_pb2.UpdateTemplateResponse, _abc.Awaitable[_generation_job_service_pb2.UpdateTemplateResponse]]:
-        """Operators call UpdateTemplate to store a new version."""
+        """Clients call UpdateTemplate to store a new version of a template of their user's, admins of
+        everybody's.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTemplate(
@@ -446,6 +458,6 @@ class GenerationJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_job_service_pb2.DeleteTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_job_service_pb2.DeleteTemplateResponse, _abc.Awaitable[_generation_job_service_pb2.DeleteTemplateResponse]]:
-        """Operators call DeleteTemplate to remove a name. Jobs that use it keep their version."""
+        """Whoever may update a template calls DeleteTemplate to remove its name. Jobs that use it keep their version."""
 
 def add_GenerationJobServiceServicer_to_server(servicer: GenerationJobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

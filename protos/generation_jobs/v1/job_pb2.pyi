@@ -285,7 +285,8 @@ class GenerationJob(_message.Message):
     """Output only. Rises with every created job; never reused."""
     user_id: _builtins.str
     """Immutable. The user the job belongs to, a UUID in its usual text form. Default: the caller's
-    own user. Only a gateway or an admin may name somebody else.
+    own user, or the one in `x-on-behalf-of` metadata. Only a gateway or an admin that sends none
+    may name somebody else; a gateway then must name somebody.
     """
     job_type: Global___JobType.ValueType
     """Immutable. What is generated. Default: IMAGE."""
@@ -771,7 +772,9 @@ class JobFilter(_message.Message):
     LEGACY_REQUEST_ID_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Only this user's jobs. Default: the caller's own; every user's for gateways and admins."""
+    """Only this user's jobs. Default: the caller's own, or those of the user in `x-on-behalf-of`
+    metadata; every user's for gateways and admins that send none.
+    """
     checkpoint_model: _builtins.str
     """Exactly this checkpoint."""
     search: _builtins.str

@@ -197,6 +197,7 @@ class Settings(BaseSettings):
     )
     artifact_store: Annotated[str, AfterValidator(_store_url)] = Field(
         default="",
+        repr=False,
         description="URL of the artifact store; default: artifacts/ in the data directory",
     )
     migrate: bool = Field(

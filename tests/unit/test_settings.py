@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from job_service.access.exposure import PLAIN_WORDS
 from job_service.settings import Settings, SettingsError, load, unknown_names
 
 PASSWORD = "s3cret/:@word"
@@ -182,3 +183,50 @@ def test_a_listen_address_is_taken_or_refused_never_mangled(text: str) -> None:
     assert settings.listen == text
     assert host
     assert 0 <= int(port) <= 65535
+
+
+@pytest.mark.parametrize(
+    ("changed", "tokens", "reflection"),
+    [
+        ({}, False, True),
+        ({"REQUIRE_TOKENS": "true"}, True, True),
+        ({"LISTEN": "0.0.0.0:1"}, True, True),
+        ({"LISTEN": "0.0.0.0:1", "INSECURE_LISTEN": PLAIN_WORDS.upper()}, False, False),
+        ({"REFLECTION": "false"}, False, False),
+        ({"TOKENS_FILE": "tokens"}, True, True),
+    ],
+)
+def test_who_is_asked_for_a_token_and_shown_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], tokens: bool, reflection: bool
+) -> None:
+    for name, value in changed.items():
+        monkeypatch.setenv(f"JOB_SERVICE_{name}", value)
+    settings = load()
+    assert (settings.asks_for_tokens, settings.serves_reflection) == (tokens, reflection)
+    assert (settings.why_not_listen() is None) == (
+        "INSECURE_LISTEN" in changed or "LISTEN" not in changed
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("TLS_CERT", "TLS_CERT: goes together with JOB_SERVICE_TLS_KEY"),
+        ("TLS_KEY", "TLS_CERT: goes together with JOB_SERVICE_TLS_KEY"),
+        ("TLS_CLIENT_CA", "TLS_CLIENT_CA: needs JOB_SERVICE_TLS_CERT"),
+    ],
+)
+def test_certificates_come_with_their_keys(
+    monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
+) -> None:
+    monkeypatch.setenv(f"JOB_SERVICE_{name}", "file.pem")
+    with pytest.raises(SettingsError, match=f"JOB_SERVICE_{complaint}"):
+        load()
+
+
+def test_no_secret_of_the_artifact_store_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"s3://key:{PASSWORD.replace('/', '')}@bucket/prefix?region=x&secret_access_key=s3cret"
+    monkeypatch.setenv("JOB_SERVICE_ARTIFACT_STORE", url)
+    shown = load().shown()["JOB_SERVICE_ARTIFACT_STORE"]
+    assert shown == "s3://***@bucket/prefix?region=***&secret_access_key=***"
+    assert "s3cret" not in repr(load())

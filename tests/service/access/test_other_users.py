@@ -10,6 +10,7 @@ from generation_jobs.v1 import job_pb2, model_service_pb2, model_service_pb2_grp
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from job_service.jobs.principal import Role
+from job_service.settings import Settings
 from tests.inputs_protocol import InputClient, picture
 from tests.jobs_protocol import CANCELLED, PENDING, ProtocolClient, a_job, in_an_hour, refused
 from tests.service.access.callers import ALICE, BOB
@@ -159,3 +160,20 @@ async def test_what_a_job_refers_to_is_ones_own(
     there = await wrong(user_id=str(ALICE), **starting_from(hers.id))
     assert there == await wrong(user_id=str(ALICE), **starting_from(hers.id + 1))
     assert there == ("job.user_id", "job.inputs[0].input_id")
+
+
+class TestWithoutTokens:
+    """On one machine, as it is without any settings."""
+
+    @pytest.fixture
+    def service_settings(self, service_settings: Settings) -> Settings:
+        return service_settings.model_copy(update={"require_tokens": None})
+
+    async def test_a_gateway_that_names_its_users_works_as_with_tokens(
+        self, client: ProtocolClient, connect: Connect
+    ) -> None:
+        for_alice, for_bob = (ProtocolClient(connect("any", user)) for user in (ALICE, BOB))
+        hers = await for_alice.create(priority=1)
+        assert (hers.user_id, hers.priority) == (str(ALICE), 1)
+        assert (await refused(for_bob.get(hers.id))).reason == "JOB_NOT_FOUND"
+        assert (await client.get(hers.id)).id == hers.id  # the local admin sees everything

@@ -17,11 +17,11 @@ from job_service.access import secret, token_book
 from job_service.jobs.principal import Role
 from job_service.settings import Settings
 from job_service.store.tokens import TokenTable
-from tests.jobs_protocol import ProtocolClient, Refused, refusal, refused
+from tests.jobs_protocol import CANCELLED, ProtocolClient, Refused, refusal, refused
 from tests.service.access.callers import ALICE, metadata
 from tests.service.access.conftest import Connect, MakeToken
 from tests.service_fixture import Sql
-from tests.statements_sent import statements_of_calls
+from tests.statements_sent import Sent, statements_sent
 from tests.worker_protocol import ProtocolWorker
 
 
@@ -44,6 +44,11 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
+def _lookups(statements: list[Sent]) -> list[bytes]:
+    """The statements that looked for a token that somebody sent."""
+    return [text for text, _ in statements if b"access_tokens" in text and b"used AS" not in text]
+
+
 @pytest.fixture(autouse=True)
 def _looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_book, "LOOK_EVERY_SECONDS", 0.2)
@@ -63,10 +68,10 @@ def _looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_is_no_token_is_refused_without_a_look_at_the_database(
     channel: grpc.aio.Channel, sent: list[tuple[str, str]], reason: str
 ) -> None:
-    with statements_of_calls() as statements:
+    with statements_sent() as statements:
         said = await _said(channel, *sent)
     assert (said.status, said.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
-    assert not statements
+    assert not _lookups(statements)
 
 
 async def test_tokens_that_do_not_count_are_told_why(
@@ -116,11 +121,11 @@ async def test_health_is_open_and_reflection_takes_a_token_of_any_role(
 async def test_a_token_is_read_once_however_often_it_is_used(
     alice: ProtocolClient, sql: Sql
 ) -> None:
-    job = await alice.create()
-    with statements_of_calls() as statements:
+    with statements_sent() as statements:
+        job = await alice.create()
         for _ in range(20):
             await alice.get(job.id)
-    assert not [text for text, _ in statements if b"access_tokens" in text]
+    assert len(_lookups(statements)) == 1
 
     async def noted() -> bool:
         rows = await sql.execute(
@@ -206,6 +211,21 @@ async def test_who_may_act_for_a_user(
     token = await make_token(role, ALICE if role is Role.CLIENT else None)
     said = await _said(channel, *metadata(token), ("x-on-behalf-of", user))
     assert said.reason == reason
+
+
+async def test_only_so_many_tokens_are_remembered(
+    make_token: MakeToken, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_book, "_MOST_REMEMBERED", 2)
+    clients = [ProtocolClient(connect(await make_token(Role.CLIENT, ALICE))) for _ in range(4)]
+    job = await clients[0].create()
+    async with clients[0].watching(job.id) as watch:  # whose token is not forgotten for others
+        with statements_sent() as statements:
+            for client in clients * 2:
+                assert (await client.get(job.id)).id == job.id
+        assert 3 <= len(_lookups(statements)) <= 6
+        await clients[1].cancel(job.id)
+        assert (await watch.until(CANCELLED)).id == job.id
 
 
 class TestFile:

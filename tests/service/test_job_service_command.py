@@ -4,7 +4,6 @@ import os
 import subprocess
 import sysconfig
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
@@ -149,22 +148,10 @@ def test_tokens_are_shown_once_and_listed_without_themselves(
     assert token not in listed.stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (["ada", "--role", "client"], "must name its user"),
-        (["web", "--role", "gateway", "--user", str(UUID(int=7))], "has no user"),
-        (["web", "--role", "gateway", "--worker", "box"], "only a worker's token"),
-        (["two words", "--role", "admin"], "the name must be"),
-        (["web", "--role", "worker", "--worker", "a b"], "the worker's name must be"),
-    ],
-)
-def test_a_token_that_makes_no_sense_is_not_made(
-    data_dir: Path, options: list[str], complaint: str
-) -> None:
-    refused = _run(data_dir, "token", "create", *options)
+def test_a_token_that_makes_no_sense_is_not_made(data_dir: Path) -> None:
+    refused = _run(data_dir, "token", "create", "ada", "--role", "client")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert complaint in refused.stderr
+    assert "must name its user" in refused.stderr
     assert not data_dir.exists()
 
 

@@ -1,17 +1,19 @@
 """Tokens: what is said to whoever has none that counts, and when what is known of them changes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 import structlog
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from sqlalchemy import URL, make_url
 
 from job_service.access import secret, token_book
 from job_service.jobs.principal import Role
@@ -211,6 +213,56 @@ async def test_who_may_act_for_a_user(
     token = await make_token(role, ALICE if role is Role.CLIENT else None)
     said = await _said(channel, *metadata(token), ("x-on-behalf-of", user))
     assert said.reason == reason
+
+
+@pytest.fixture
+async def allow_connections(
+    postgres_server: URL, database_url: str
+) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
+    """Has PostgreSQL take connections to the service's database, or end and refuse them."""
+    name = make_url(database_url).database
+    server = postgres_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
+
+        async def allow(allowed: bool) -> None:
+            await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}".encode())
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+
+        yield allow
+        await allow(True)
+
+
+async def test_while_the_database_is_away_tokens_count_on(
+    alice: ProtocolClient,
+    make_token: MakeToken,
+    connect: Connect,
+    allow_connections: Callable[[bool], Awaitable[None]],
+) -> None:
+    newcomer = ProtocolClient(connect(await make_token(Role.CLIENT, ALICE)))
+    job = await alice.create()
+    async with alice.watching(job.id) as watch:
+        with structlog.testing.capture_logs() as log:
+            await allow_connections(False)
+
+            async def is_noticed() -> bool:
+                return any(one["event"] == "tokens cannot be looked at" for one in log)
+
+            await _until(is_noticed)
+            for client in (alice, newcomer):
+                request = pb.GetJobRequest(id=job.id)
+                assert (await refused(client.stub.GetJob(request))).reason == "DATABASE_UNAVAILABLE"
+            await allow_connections(True)
+
+        async def is_served() -> bool:
+            try:
+                return (await newcomer.cancel(job.id)).id == job.id
+            except grpc.aio.AioRpcError as error:
+                return refusal(error).reason != "DATABASE_UNAVAILABLE"
+
+        await _until(is_served)
+        assert (await watch.until(CANCELLED)).id == job.id
 
 
 async def test_only_so_many_tokens_are_remembered(

@@ -62,6 +62,13 @@ def _duration(value: Any, parse: ValidatorFunctionWrapHandler) -> timedelta:
     return parsed
 
 
+def _ten_seconds_or_more(value: timedelta) -> timedelta:
+    """job_service disconnects whoever pings more often, unless it was told otherwise."""
+    if value < timedelta(seconds=10):
+        raise ValueError("must be at least 10 seconds")
+    return value
+
+
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError('must be 1 to 63 letters, digits, ".", "-" and "_"')
@@ -187,6 +194,11 @@ class Settings(BaseSettings):
     catalogue_interval: Duration = Field(
         default=timedelta(minutes=5),
         description="how often a ComfyUI is asked for new models",
+    )
+    ping_interval: Annotated[Duration, AfterValidator(_ten_seconds_or_more)] = Field(
+        default=timedelta(seconds=30),
+        description="how often a silent connection to job_service is pinged, so that a dead one is "
+        "found; not less than its JOB_SERVICE_MIN_PING_INTERVAL",
     )
     previews: bool = Field(default=True, description="have ComfyUI send preview pictures")
     max_output_bytes: int = Field(

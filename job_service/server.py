@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import grpc
 import structlog
@@ -21,10 +23,12 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from job_service.access.certificates import Certificates
 from job_service.access.token_book import TokenBook
+from job_service.api.call_budget import CallBudget
+from job_service.api.call_observer import CallObserver
 from job_service.api.gate import Gate
 from job_service.api.generation_jobs import GenerationJobServicer
 from job_service.api.health import Health
-from job_service.api.interceptor import TRANSPORT_LIMIT_BYTES, CallInterceptor
+from job_service.api.interceptor import CallInterceptor
 from job_service.api.models import ModelServicer
 from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
@@ -42,8 +46,12 @@ from job_service.events.hub import Hub
 from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
+from job_service.jobs.creation_rate import CreationRate
+from job_service.monitoring.counted import Counted
+from job_service.monitoring.monitored import monitored
+from job_service.monitoring.queue_figures import QueueFigures
 from job_service.queue.admission import Admission
-from job_service.queue.background import run_for_ever
+from job_service.queue.background import running_loops
 from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
@@ -76,6 +84,7 @@ from job_service.store.templates import TemplateStore
 from job_service.store.tokens import TokenTable
 from job_service.store.upkeep import UpkeepStore
 from job_service.store.workers import WorkerStore
+from job_service.transport import channel_options
 
 _log = structlog.get_logger()
 
@@ -129,8 +138,9 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     inputs = InputTable(database, settings.input_retention)
     route_keys = RouteKeys(database)
     caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
-    jobs = JobStore(database, caps)
-    leases = LeaseStore(database, ttl)
+    counted = Counted()
+    jobs = JobStore(database, caps, counted)
+    leases = LeaseStore(database, ttl, counted)
     workers = WorkerStore(database)
     pauses = PauseStore(database)
     models = ModelStore(database, ttl)
@@ -148,7 +158,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,
-        UpkeepStore(database, caps),
+        UpkeepStore(database, caps, counted),
         leases,
         board,
         ttl,
@@ -169,23 +179,27 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     )
     templates = TemplateStore(database)
     presenter = JobPresenter(database, artifacts, board, fleet)
+    budget = CallBudget(settings.call_limits)
+    queue_report = QueueReport(QueueStatsStore(database, ttl), fleet)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(Gate(book))],
-        options=[
-            ("grpc.max_receive_message_length", TRANSPORT_LIMIT_BYTES),
-            # Held calls are silent for up to a minute; proxies and dead peers are found by pings.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.so_reuseport", 0),
+        interceptors=[
+            CallInterceptor(
+                Gate(book),
+                CallObserver(budget, counted.call_ended),
+                budget,
+                settings.max_message_bytes,
+            )
         ],
+        options=channel_options(settings),
     )
     generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
         GenerationJobServicer(
-            creation=JobCreation(database, route_keys, caps),
+            creation=JobCreation(database, route_keys, caps, counted),
+            creation_rate=CreationRate(
+                settings.create_rate_per_user, settings.create_burst_per_user, time.monotonic
+            ),
             jobs=jobs,
-            edits=EditStore(database, route_keys, caps),
+            edits=EditStore(database, route_keys, caps, counted),
             listing=listing,
             templates=templates,
             recipes=RecipeLookup(
@@ -204,7 +218,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             positions=positions,
             board=board,
             job_stats=JobStatsStore(database),
-            queue_report=QueueReport(QueueStatsStore(database, ttl), fleet),
+            queue_report=queue_report,
             hub=hub,
             bounds=settings.limits,
             keep_alive=settings.keep_alive.total_seconds(),
@@ -251,31 +265,46 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         serve_reflection(server, [*_SERVICES, health.SERVICE_NAME])
 
     address = _bound(server, settings.listen, certificates)
-    loops = [
-        asyncio.create_task(run_for_ever(name, loop))
-        for name, loop in (
-            ("dispatcher", dispatcher.run),
-            ("upkeep", upkeep.run),
-            ("sweeping", sweeping.run),
-            ("admission", Admission(hub, AdmissionStore(database, caps)).run),
-            ("catch-up", feed.catch_up),
-            ("changes", change_feed.run),
-            ("queue positions", positions.run),
-            *([("tokens", book.run)] if book is not None else []),
-            *([("certificates", certificates.run)] if certificates is not None else []),
-        )
-    ]
-    await server.start()
-    await healthy.database(reachable=True)
-    try:
+    async with (
+        running_loops(
+            {
+                "dispatcher": dispatcher.run,
+                "upkeep": upkeep.run,
+                "sweeping": sweeping.run,
+                "admission": Admission(hub, AdmissionStore(database, caps)).run,
+                "catch-up": feed.catch_up,
+                "changes": change_feed.run,
+                "queue positions": positions.run,
+                **({} if book is None else {"tokens": book.run}),
+                **({} if certificates is None else {"certificates": certificates.run}),
+            }
+        ),
+        monitored(
+            settings.metrics_listen,
+            counted,
+            QueueFigures(queue_report.state, settings.metrics_interval),
+            database,
+            budget,
+            healthy,
+        ),
+        _answering(server, hub, healthy, settings.shutdown_grace),
+    ):
         yield address
+
+
+@asynccontextmanager
+async def _answering(
+    server: grpc.aio.Server, hub: Hub, health: Health, grace: timedelta
+) -> AsyncIterator[None]:
+    """Answer calls while the block is open, then let them finish within the grace period."""
+    await server.start()
+    await health.database(reachable=True)
+    try:
+        yield
     finally:
-        await healthy.stopping()
+        await health.stopping()
         hub.stop()
-        await server.stop(settings.shutdown_grace.total_seconds())
-        for task in loops:
-            task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await server.stop(grace.total_seconds())
 
 
 def _protection(

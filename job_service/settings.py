@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError
 from job_service.access import exposure
 from job_service.access.certificates import CertificateFiles
 from job_service.cannot_run import CannotRunError
-from job_service.jobs.limits import Limits
+from job_service.jobs.limits import MAX_MESSAGE_BYTES, CallLimits, Limits
 from job_service.jobs.recipe_book import WorkflowRules
 from job_service.workflows.safety import SafetyRules
 
@@ -283,12 +283,93 @@ class Settings(BaseSettings):
         ge=1,
         description="jobs of one user that may run at once; absent: any number",
     )
+    create_rate_per_user: float = Field(
+        default=100.0,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="jobs a second that a user may create at each replica in the long run; 0: any "
+        "number",
+    )
+    create_burst_per_user: int = Field(
+        default=2_000,
+        ge=1,
+        le=1_000_000,
+        description="jobs that a user may create at once, before the rate counts",
+    )
+    max_concurrent_calls: int = Field(
+        default=1_000,
+        ge=8,
+        le=100_000,
+        description="calls served at once, besides held calls and transfers; each may hold a "
+        "message of the largest size",
+    )
+    max_held_calls: int = Field(
+        default=10_000,
+        ge=8,
+        le=1_000_000,
+        description="calls held at once until something happens: two for each worker, and every "
+        "watch; some 25 KB each",
+    )
+    max_transfers: int = Field(
+        default=256, ge=8, le=100_000, description="uploads and downloads served at once"
+    )
+    max_streams_per_principal: int = Field(
+        default=1_000,
+        ge=1,
+        le=1_000_000,
+        description="watches, uploads and downloads that one caller may have open at each replica; "
+        "a gateway that acts for users has as many for each",
+    )
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES,
+        ge=MAX_MESSAGE_BYTES,
+        le=64 * 1024**2,
+        description="bytes of the largest request message; clients and workers rely on 4 MiB",
+    )
+    max_metadata_bytes: int = Field(
+        default=16 * 1024,
+        ge=4 * 1024,
+        le=256 * 1024,
+        description="bytes of metadata a call may bring",
+    )
+    ping_interval: Duration = Field(
+        default=timedelta(seconds=30),
+        description="how often connections on which nothing moves are pinged, so that dead ones "
+        "are found",
+    )
+    ping_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="how long the answer to a ping may take"
+    )
+    min_ping_interval: Duration = Field(
+        default=timedelta(seconds=10),
+        description="clients that ping more often are disconnected with too_many_pings",
+    )
+    max_connection_age: Duration = Field(
+        default=timedelta(minutes=30),
+        description="how old a connection gets before the client is asked to open another, so that "
+        "new replicas get their share; a tenth more or less",
+    )
+    max_connection_age_grace: Duration = Field(
+        default=timedelta(minutes=5),
+        description="how long calls on such a connection may go on before they are cut off; "
+        "uploads and downloads must be done by then",
+    )
     database_pool_size: int = Field(
         default=8, ge=2, le=200, description="connections to PostgreSQL kept by this process"
     )
     shutdown_grace: Duration = Field(
         default=timedelta(seconds=10),
         description="how long calls may go on after SIGTERM before they are cut off",
+    )
+    metrics_listen: Annotated[str, AfterValidator(_listen_address)] | None = Field(
+        default=None,
+        description="host:port for /metrics, /livez and /readyz over HTTP, without encryption or "
+        "tokens; absent: not served",
+    )
+    metrics_interval: Duration = Field(
+        default=timedelta(seconds=15),
+        description="how old the figures on the queue in /metrics may be; they take two statements",
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="debug, info, warning or error")
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="console or json")
@@ -361,6 +442,16 @@ class Settings(BaseSettings):
             max_batch_size=self.max_batch_size,
             attempt_timeout=self.attempt_timeout,
             refuse_unknown_models=self.unknown_models is UnknownModels.REJECT,
+        )
+
+    @property
+    def call_limits(self) -> CallLimits:
+        """How many calls are served at once."""
+        return CallLimits(
+            short=self.max_concurrent_calls,
+            held=self.max_held_calls,
+            transfers=self.max_transfers,
+            streams_per_principal=self.max_streams_per_principal,
         )
 
     @property

@@ -30,6 +30,7 @@ _LEEWAY_SECONDS: Final = 10.0
 _SLOWEST_UPLOAD: Final = 128 * 1024
 """Bytes a second."""
 _CHUNK: Final = 256 * 1024
+_PING_TIMEOUT_MS: Final = 10_000
 _LARGEST_MESSAGE: Final = 8 * 1024 * 1024
 _RECONNECTING: Final = (
     # gRPC's own pauses grow to two minutes, longer than a lease lasts: after an outage the
@@ -45,11 +46,15 @@ Answer = TypeVar("Answer")
 class JobServiceConnection:
     """Calls job_service as one worker process; an async context manager.
 
+    Silent connections are pinged every ``ping_interval`` seconds.
     Every method makes one call and raises the errors in ``service_errors``.
     """
 
-    def __init__(self, access: Access, worker: pb.WorkerIdentity) -> None:
+    def __init__(
+        self, access: Access, worker: pb.WorkerIdentity, ping_interval: float = 30.0
+    ) -> None:
         self.worker = worker
+        self._ping_interval = ping_interval
         self._takes_files_together = True
         self._access = access
         self._channel: grpc.aio.Channel | None = None
@@ -57,7 +62,15 @@ class JobServiceConnection:
 
     async def __aenter__(self) -> Self:
         self._channel = self._access.channel(
-            [("grpc.max_receive_message_length", _LARGEST_MESSAGE), *_RECONNECTING]
+            [
+                ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+                # A held call is silent: without pings a dead connection would be found by its
+                # deadline.
+                ("grpc.keepalive_time_ms", round(self._ping_interval * 1000)),
+                ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+                ("grpc.http2.max_pings_without_data", 0),
+                *_RECONNECTING,
+            ]
         )
         self._stub = worker_service_pb2_grpc.WorkerServiceStub(self._channel)
         return self

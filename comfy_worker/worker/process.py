@@ -83,7 +83,8 @@ def connection(settings: Settings) -> JobServiceConnection:
     """
     identity = pb.WorkerIdentity(name=settings.name, instance_id=str(uuid4()))
     try:
-        return JobServiceConnection(_access(settings), identity)
+        access = _access(settings)
+        return JobServiceConnection(access, identity, settings.ping_interval.total_seconds())
     except OSError as error:
         raise CannotRunError(f"cannot read {error.filename}: {error.strerror}") from error
 

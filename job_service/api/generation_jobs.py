@@ -29,6 +29,7 @@ from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import limits
+from job_service.jobs.creation_rate import CreationRate
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
@@ -65,6 +66,7 @@ class GenerationJobServicer(
         self,
         *,
         creation: JobCreation,
+        creation_rate: CreationRate,
         jobs: JobStore,
         edits: EditStore,
         listing: ListingStore,
@@ -85,6 +87,7 @@ class GenerationJobServicer(
         keep_alive: float,
     ) -> None:
         self._creation = creation
+        self._creation_rate = creation_rate
         self._jobs = jobs
         self._edits = edits
         self._listing = listing
@@ -111,6 +114,7 @@ class GenerationJobServicer(
         (job,) = await self._accepted(
             [request.job], caller, lambda bounds, book: [new_job(request, caller, bounds, book)]
         )
+        self._creation_rate.take([job.user_id])
         created = await self._creation.create(job)
         if created.is_new:
             self._hub.publish(JobChanged(created.job.id), *pending_topics(created.job))
@@ -125,6 +129,7 @@ class GenerationJobServicer(
             caller,
             lambda bounds, book: new_jobs(request, caller, bounds, book),
         )
+        self._creation_rate.take(job.user_id for job in jobs)
         created = await self._creation.create_all(jobs)
         new = [one.job for one in created if one.is_new]
         self._hub.publish(

@@ -15,6 +15,7 @@ class Health:
         self.servicer = health.aio.HealthServicer()
         self._services = ("", *services)
         self._reachable: bool | None = None
+        self.is_stopping = False
 
     async def database(self, reachable: bool) -> None:
         """Note whether the database can be reached."""
@@ -26,4 +27,5 @@ class Health:
 
     async def stopping(self) -> None:
         """Say NOT_SERVING from now on, so that balancers send calls elsewhere."""
+        self.is_stopping = True
         await self.servicer.enter_graceful_shutdown()

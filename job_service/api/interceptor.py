@@ -17,14 +17,12 @@ from google.protobuf.message import DecodeError
 
 from job_service.access.credential import refused as token_refused
 from job_service.api.audit import Audit
-from job_service.api.caller import calling
+from job_service.api.call_budget import CallBudget
+from job_service.api.call_observer import CallObserver
+from job_service.api.caller import calling, principal
 from job_service.api.gate import Admitted, Gate
 from job_service.api.status import rich_status
-from job_service.jobs.limits import MAX_MESSAGE_BYTES
 from job_service.jobs.refusals import Refusal, RefusedError, Violation
-
-#: What the transport lets through, so that a message over our own limit gets a proper answer.
-TRANSPORT_LIMIT_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 
 _OURS: Final = "/generation_jobs.v1."
 _REFLECTION: Final = "/grpc.reflection."
@@ -38,8 +36,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of this project's services, each once: a call costs a look-up."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(
+        self, gate: Gate, observer: CallObserver, budget: CallBudget, max_message_bytes: int
+    ) -> None:
         self._gate = gate
+        self._observer = observer
+        self._budget = budget
+        self._max_message_bytes = max_message_bytes
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -54,12 +57,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[return-value]  # grpc takes None for "no such method"
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            wrap = _wrapped if method.startswith(_OURS) else _for_whoever_is_known
-            wrapped = self._wrapped[method] = wrap(handler, method, self._gate)
+            wrapped = self._wrapped[method] = self._wrap(handler, method)
         return wrapped
 
+    def _wrap(self, handler: Handler, method: str) -> Handler:
+        if not method.startswith(_OURS):
+            return _for_whoever_is_known(handler, method, self._gate)
+        served = _wrapped(handler, method, self._gate, self._budget, self._max_message_bytes)
+        return self._observer.observed(served, method)
 
-def _wrapped(handler: Handler, method: str, gate: Gate) -> Handler:
+
+def _wrapped(
+    handler: Handler, method: str, gate: Gate, budget: CallBudget, max_message_bytes: int
+) -> Handler:
     parse = handler.request_deserializer
     assert parse is not None
     # grpc's handler types describe threads; these behaviours are the asynchronous servicers'.
@@ -73,33 +83,40 @@ def _wrapped(handler: Handler, method: str, gate: Gate) -> Handler:
 
     def decode(request: Any) -> Any:
         if handler.request_streaming:
-            return _decoded_stream(request, parse)
-        return _decode(parse, request)
+            return _decoded_stream(request, parse, max_message_bytes)
+        return _decode(parse, request, max_message_bytes)
 
     async def unary(request: Any, context: Context) -> Any:
         async with _Served(method, context, gate) as served:
             response = await behaviour(served.asked(decode(request)), context)
             return served.answered(response)
 
+    async def uploading(request: Any, context: Context) -> Any:
+        async with _Served(method, context, gate) as served:
+            with budget.stream(principal()):
+                response = await behaviour(served.asked(decode(request)), context)
+            return served.answered(response)
+
     async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with (
-            _Served(method, context, gate) as served,
-            aclosing(behaviour(served.asked(decode(request)), context)) as responses,
-        ):
-            async for response in responses:
-                with served.sending():
-                    yield response
+        async with _Served(method, context, gate) as served:
+            with budget.stream(principal()):
+                asked = served.asked(decode(request))
+                async with aclosing(behaviour(asked, context)) as responses:
+                    async for response in responses:
+                        with served.sending():
+                            yield response
 
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
             streaming, response_serializer=handler.response_serializer
         )
-    make = (
-        grpc.stream_unary_rpc_method_handler
-        if handler.request_streaming
-        else grpc.unary_unary_rpc_method_handler
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(
+            uploading, response_serializer=handler.response_serializer
+        )
+    return grpc.unary_unary_rpc_method_handler(
+        unary, response_serializer=handler.response_serializer
     )
-    return make(unary, response_serializer=handler.response_serializer)
 
 
 def _for_whoever_is_known(handler: Handler, method: str, gate: Gate) -> Handler:
@@ -226,7 +243,9 @@ class _Served:
         )
         if self._audit is not None:
             self._audit.refused(refused)
-        await self._context.abort_with_status(rich_status(refused))
+        await self._context.abort_with_status(
+            rich_status(refused, self._context.trailing_metadata())
+        )
         raise AssertionError("abort_with_status raises")
 
 
@@ -244,9 +263,9 @@ def _refusal(method: str, error: Exception) -> RefusedError:
     )
 
 
-def _decode(parse: Callable[[bytes], Any], raw: bytes) -> Any:
-    if len(raw) > MAX_MESSAGE_BYTES:
-        limit = f"a message has at most {MAX_MESSAGE_BYTES:,} bytes, this one {len(raw):,}"
+def _decode(parse: Callable[[bytes], Any], raw: bytes, max_bytes: int) -> Any:
+    if len(raw) > max_bytes:
+        limit = f"a message has at most {max_bytes:,} bytes, this one {len(raw):,}"
         raise RefusedError(
             Refusal.MESSAGE_TOO_LARGE, limit, violations=[Violation("(message)", limit)]
         )
@@ -262,7 +281,7 @@ def _decode(parse: Callable[[bytes], Any], raw: bytes) -> Any:
 
 
 async def _decoded_stream(
-    raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]
+    raw: AsyncIterator[bytes], parse: Callable[[bytes], Any], max_bytes: int
 ) -> AsyncIterator[Any]:
     async for one in raw:
-        yield _decode(parse, one)
+        yield _decode(parse, one, max_bytes)

@@ -1,12 +1,15 @@
 """The state of the queue, as a whole and for one job."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 
 from job_service.queue.fleet import Fleet
 from job_service.queue.positions import Place
-from job_service.store.queue_stats import PACE_WINDOW, PendingJobs, QueueStatsStore
+from job_service.store.queue_stats import PACE_WINDOW, Activity, PendingJobs, QueueStatsStore
 
 
 def queue_position(place: Place) -> pb.QueuePosition:
@@ -15,6 +18,28 @@ def queue_position(place: Place) -> pb.QueuePosition:
     if place.estimated_wait is not None:
         position.estimated_wait.FromTimedelta(place.estimated_wait)
     return position
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Pending jobs of one kind; ``oldest`` is how long the first of them has waited."""
+
+    jobs: int
+    oldest: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What waits and what runs.
+
+    ``pending`` may be leased at any time, ``unservable`` is offered by no live worker,
+    ``scheduled`` waits for its time, a pause to end or room for its user.
+    """
+
+    pending: Waiting
+    unservable: Waiting
+    scheduled: Waiting
+    activity: Activity
 
 
 class QueueReport:
@@ -26,24 +51,40 @@ class QueueReport:
 
     async def report(self) -> pb.GetQueueStatsResponse:
         """The queue now. Raises RefusedError: DATABASE_UNAVAILABLE."""
-        waiting, activity = await asyncio.gather(self._store.pending(), self._store.activity())
-        servable = [one for one in waiting if one.dispatchable and await self._can_run(one)]
-        pending = sum(one.jobs for one in servable)
-        dispatchable = sum(one.jobs for one in waiting if one.dispatchable)
+        state = await self.state()
+        pending, activity = state.pending, state.activity
         response = pb.GetQueueStatsResponse(
-            pending=pending,
-            scheduled=sum(one.jobs for one in waiting if not one.dispatchable),
-            unservable=dispatchable - pending,
+            pending=pending.jobs,
+            scheduled=state.scheduled.jobs,
+            unservable=state.unservable.jobs,
             running=activity.running,
             live_workers=activity.live_workers,
             slots=activity.slots,
         )
-        if servable:
-            response.oldest_wait.FromTimedelta(max(one.oldest_wait for one in servable))
+        if pending.jobs:
+            response.oldest_wait.FromTimedelta(pending.oldest)
         if activity.ended:
-            response.estimated_drain.FromTimedelta(PACE_WINDOW * pending / activity.ended)
+            response.estimated_drain.FromTimedelta(PACE_WINDOW * pending.jobs / activity.ended)
         return response
+
+    async def state(self) -> QueueState:
+        """The queue now. Raises RefusedError: DATABASE_UNAVAILABLE."""
+        rows, activity = await asyncio.gather(self._store.pending(), self._store.activity())
+        dispatchable = [one for one in rows if one.dispatchable]
+        servable = [one for one in dispatchable if await self._can_run(one)]
+        return QueueState(
+            pending=_added(servable),
+            unservable=_added([one for one in dispatchable if one not in servable]),
+            scheduled=_added([one for one in rows if not one.dispatchable]),
+            activity=activity,
+        )
 
     async def _can_run(self, jobs: PendingJobs) -> bool:
         needs = await self._fleet.needs_of(jobs.route_key)
         return needs is not None and await self._fleet.can_run(needs)
+
+
+def _added(rows: Sequence[PendingJobs]) -> Waiting:
+    return Waiting(
+        sum(one.jobs for one in rows), max((one.oldest_wait for one in rows), default=timedelta())
+    )

@@ -1,6 +1,7 @@
 """Turns a refusal into a gRPC status with machine-readable details."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple, cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -16,8 +17,21 @@ _MAX_DETAILS_BYTES: Final = 4096
 _MAX_MESSAGE: Final = 500
 
 
-def rich_status(refused: RefusedError) -> grpc.Status:
-    """The status to abort with: ErrorInfo, and whichever other details apply."""
+class _Status(NamedTuple):
+    """What grpc takes for a status, which has no class of its own to make."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def rich_status(
+    refused: RefusedError, trailing: Iterable[tuple[str, str | bytes]] | None = None
+) -> grpc.Status:
+    """The status to abort with: ErrorInfo, and whichever other details apply.
+
+    ``trailing``: metadata that goes along.
+    """
     info = error_details_pb2.ErrorInfo(
         reason=refused.refusal.reason,
         domain=DOMAIN,
@@ -39,7 +53,9 @@ def rich_status(refused: RefusedError) -> grpc.Status:
     if refused.violations:
         room = _MAX_DETAILS_BYTES - status.ByteSize()
         status.details.append(_packed(_bad_request(list(refused.violations), room)))
-    return rpc_status.to_status(status)
+    rich = rpc_status.to_status(status)
+    metadata = (*(trailing or ()), *(rich.trailing_metadata or ()))
+    return cast("grpc.Status", _Status(rich.code, rich.details, metadata))
 
 
 def _bad_request(violations: list[Violation], room: int) -> error_details_pb2.BadRequest:

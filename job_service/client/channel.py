@@ -13,8 +13,14 @@ import grpc
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
-# gRPC waits up to two minutes between attempts to connect; people and watches wait less.
-RECONNECTING: Sequence[tuple[str, int | str]] = (
+#: What every channel is opened with.
+CHANNEL_OPTIONS: Sequence[tuple[str, int | str]] = (
+    # Finds connections that are dead without having been closed. The service allows a ping every
+    # ten seconds (JOB_SERVICE_MIN_PING_INTERVAL).
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC waits up to two minutes between attempts to connect; people and watches wait less.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
@@ -45,7 +51,7 @@ def open_channel(
     token: "str | TokenFile | None" = None,
     tls: Tls | None = None,
     on_behalf_of: UUID | None = None,
-    options: Sequence[tuple[str, int | str]] = RECONNECTING,
+    options: Sequence[tuple[str, int | str]] = CHANNEL_OPTIONS,
 ) -> grpc.aio.Channel:
     """Open a channel to ``address`` inside a running event loop.
 

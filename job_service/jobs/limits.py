@@ -59,3 +59,14 @@ class Limits:
     #: Refuse models, samplers and schedulers that no live worker offers, instead of letting the
     #: job wait for one that does.
     refuse_unknown_models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Most calls served at once by one replica."""
+
+    short: int = 1_000
+    held: int = 10_000
+    transfers: int = 256
+    #: WatchJob, WatchJobs, and uploads and downloads in pieces, of one principal
+    streams_per_principal: int = 1_000

@@ -1,7 +1,8 @@
 """Loops that run as long as the service does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -18,3 +19,15 @@ async def run_for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(1)
         else:
             return
+
+
+@asynccontextmanager
+async def running_loops(loops: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    """Run these loops while the block is open."""
+    tasks = [asyncio.create_task(run_for_ever(name, loop)) for name, loop in loops.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

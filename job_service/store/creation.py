@@ -15,6 +15,7 @@ from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS, JOB_COLUMNS_SQL, JobRow
+from job_service.store.tally import UNCOUNTED, Tally
 
 # One column for the condition: for several the planner expects a single row and joins by loops.
 _TAGGING_FRESH: Final = tagging("SELECT id, user_id, priority FROM fresh WHERE dispatchable")
@@ -124,10 +125,17 @@ class JobCreation:
     jobs.
     """
 
-    def __init__(self, database: Database, route_keys: RouteKeys, caps: UserCaps) -> None:
+    def __init__(
+        self,
+        database: Database,
+        route_keys: RouteKeys,
+        caps: UserCaps,
+        tally: Tally = UNCOUNTED,
+    ) -> None:
         self._database = database
         self._route_keys = route_keys
         self._caps = caps
+        self._tally = tally
         self._joined = Joined(self._create_joined)
 
     async def create(self, job: NewJob) -> Created:
@@ -150,7 +158,8 @@ class JobCreation:
                     answer.message = f"requests[{n}]: {answer.message}"
                     raise answer
                 created.append(answer)
-            return created
+        self._tally.jobs_created(sum(one.is_new for one in created))
+        return created
 
     async def are_stored(self, jobs: Sequence[NewJob]) -> bool:
         """Whether each of ``jobs`` has a request_id that has stored a job."""
@@ -165,7 +174,9 @@ class JobCreation:
 
     async def _create_joined(self, jobs: Sequence[NewJob]) -> Sequence[Created | RefusedError]:
         keys = await self._route_keys.of([job.needs for job in jobs])
-        return await self._store(self._database.rows, jobs, keys)
+        answers = await self._store(self._database.rows, jobs, keys)
+        self._tally.jobs_created(sum(isinstance(one, Created) and one.is_new for one in answers))
+        return answers
 
     async def _store(
         self, fetch: Fetch, jobs: Sequence[NewJob], keys: Sequence[int]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +14,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.workflows import exact_json
@@ -63,6 +64,15 @@ _reader: Final = json.JSONDecoder(parse_float=_float, parse_int=_int)
 
 def _read_json(text: str | bytes) -> Any:
     return _reader.decode(text if isinstance(text, str) else text.decode())
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Connections that are in use, that are open and idle, and that may be open at most."""
+
+    in_use: int
+    idle: int
+    limit: int
 
 
 class Connection:
@@ -124,11 +134,19 @@ class Database:
                 " -c statement_timeout=30s -c timezone=UTC",
             },
         )
+        pool = self._engine.pool
+        assert isinstance(pool, QueuePool)
+        self._pool = pool
         self._losses = 0
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+    def connections(self) -> PoolUse:
+        """How the pool is used now."""
+        in_use = self._pool.checkedout()
+        return PoolUse(in_use, self._pool.checkedin(), self._pool.size())
 
     async def rows(self, query: bytes, parameters: Parameters = None) -> Sequence[Row]:
         """Run one statement and fetch all its rows."""

@@ -13,6 +13,7 @@ from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.route_keys import RouteKeys
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
+from job_service.store.tally import UNCOUNTED, Tally
 
 # Only the row that was read, and only while it waits. A job keeps its place unless its priority or
 # its time changes: then it is tagged, parked or scheduled as if it were new.
@@ -105,10 +106,17 @@ class Cancelled:
 class EditStore:
     """Changes that clients make to jobs."""
 
-    def __init__(self, database: Database, route_keys: RouteKeys, caps: UserCaps) -> None:
+    def __init__(
+        self,
+        database: Database,
+        route_keys: RouteKeys,
+        caps: UserCaps,
+        tally: Tally = UNCOUNTED,
+    ) -> None:
         self._database = database
         self._route_keys = route_keys
         self._caps = caps
+        self._tally = tally
 
     async def update(self, job_id: int, revision: int, new: NewJob) -> JobRow | None:
         """Give a pending job new values; None: it is not pending any more, or has changed.
@@ -152,7 +160,9 @@ class EditStore:
             statement(_CANCEL_MATCHING.format(where=where)),
             parameters | {"reason": reason, "most": most},
         )
-        return [Cancelled(row.id, row.status == "cancelled", row.worker_id) for row in rows]
+        cancelled = [Cancelled(row.id, row.status == "cancelled", row.worker_id) for row in rows]
+        self._tally.jobs_ended("cancelled", "", sum(one.at_rest for one in cancelled))
+        return cancelled
 
 
 _UPDATED: Final[Sequence[str]] = (

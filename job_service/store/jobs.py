@@ -14,6 +14,7 @@ from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.leases import LeaseKey, error_as_json
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
+from job_service.store.tally import UNCOUNTED, Tally
 
 _GET: Final = statement(f"""
 SELECT {JOB_COLUMNS_SQL} FROM generation_jobs AS job
@@ -161,9 +162,10 @@ _KEEP: Final = statement("UPDATE generation_jobs SET delete_when_ended = false W
 class JobStore:
     """The jobs in the table."""
 
-    def __init__(self, database: Database, caps: UserCaps) -> None:
+    def __init__(self, database: Database, caps: UserCaps, tally: Tally = UNCOUNTED) -> None:
         self._database = database
         self._caps = caps
+        self._tally = tally
 
     async def get(self, ids: Sequence[int], user_id: UUID | None) -> dict[int, JobRow]:
         """The jobs with these ids that exist, and are the user's if one is given."""
@@ -191,6 +193,8 @@ class JobStore:
             _CANCEL, {"id": job_id, "user_id": user_id, "reason": reason, "delete": delete}
         )
         if row is not None:
+            if row.status == "cancelled":
+                self._tally.jobs_ended(row.status, "")
             return JobRow.of(row)
         job = await self.require(job_id, user_id)
         if job.status == "cancelled" or (job.status == "running" and job.cancel_requested_at):
@@ -227,6 +231,8 @@ class JobStore:
             _FAIL_NOW, {"id": job_id, "error": as_json(error_as_json(error))}
         )
         if row is not None:
+            code = job_error_pb2.ErrorCode.Name(error.code) if row.status == "failed" else ""
+            self._tally.jobs_ended(row.status, code)
             return JobRow.of(row)
         job = await self.require(job_id, None)
         raise RefusedError(

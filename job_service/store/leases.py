@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from job_service.jobs.error_policy import FORGIVEN_ATTEMPTS
 from job_service.store.database import Database, Row, as_json, statement
 from job_service.store.joined import Joined
+from job_service.store.tally import UNCOUNTED, AttemptEnd, Tally
 
 # Renews the leases listed and marks the workers as alive. Answers every lease that the workers
 # hold, also those they did not list.
@@ -134,16 +135,19 @@ WITH report AS MATERIALIZED (
         error_message = NULL
     FROM held WHERE job.id = held.id
     RETURNING held.n, held.lease_token, job.started_at, job.comfyui_prompt_id,
-        job.delete_when_ended
+        job.delete_when_ended, job.checkpoint_model, job.leased_at
 ), attempt AS (
     UPDATE job_attempts AS attempt SET
         ended_at = now(), outcome = 'completed', status_after = 'completed',
         reported_by = 'complete', started_at = job.started_at, prompt_id = job.comfyui_prompt_id
     FROM job WHERE attempt.lease_token = job.lease_token
 )
-SELECT n, 'completed' AS status, delete_when_ended AS deleting FROM job
+SELECT n, 'completed' AS status, delete_when_ended AS deleting, 'completed' AS outcome,
+    NULL AS error_code, checkpoint_model, now() - leased_at AS leased, now() - started_at AS ran
+FROM job
 UNION ALL
-SELECT report.n, 'unstored', false FROM report JOIN unstored USING (n) JOIN generation_jobs AS job
+SELECT report.n, 'unstored', false, NULL, NULL, NULL, NULL, NULL
+FROM report JOIN unstored USING (n) JOIN generation_jobs AS job
     ON job.id = report.job_id AND job.lease_token = report.lease_token
 """)
 
@@ -215,7 +219,8 @@ WITH ending AS MATERIALIZED (
         error_message = coalesce(decided.error ->> 'message', job.error_message)
     FROM decided WHERE job.id = decided.id
     RETURNING decided.n, decided.lease_token, job.status, decided.outcome, decided.charged,
-        decided.error, decided.reported_by, job.delete_when_ended
+        decided.error, decided.reported_by, job.delete_when_ended, job.checkpoint_model,
+        job.leased_at, job.started_at
 ), attempt AS (
     UPDATE job_attempts AS attempt SET
         ended_at = now(),
@@ -224,7 +229,10 @@ WITH ending AS MATERIALIZED (
         error = job.error
     FROM job WHERE attempt.lease_token = job.lease_token
 )
-SELECT n, status, status <> 'pending' AND delete_when_ended AS deleting FROM job
+SELECT n, status, status <> 'pending' AND delete_when_ended AS deleting, outcome,
+    error ->> 'code' AS error_code, checkpoint_model, now() - leased_at AS leased,
+    now() - started_at AS ran
+FROM job
 """)
 
 # What the same report has recorded before. A statement of its own, because the one that found the
@@ -347,9 +355,10 @@ class Ended:
 class LeaseStore:
     """Leases in the table. Calls of one kind that arrive together share a statement."""
 
-    def __init__(self, database: Database, ttl: timedelta) -> None:
+    def __init__(self, database: Database, ttl: timedelta, tally: Tally = UNCOUNTED) -> None:
         self._database = database
         self._ttl = ttl
+        self._tally = tally
         self.beat = Joined(self._beat)
         self.write_progress = Joined(self._write_progress)
         self.complete = Joined(self._complete)
@@ -454,6 +463,9 @@ class LeaseStore:
             row.n: Ended(row.status, changed=row.status != UNSTORED, deleting=row.deleting)
             for row in answers
         }
+        for row in answers:
+            if row.status != UNSTORED:
+                self._count(row)
         others = [
             {key: row[key] for key in ("n", "job_id", "lease_token", "reported_by")}
             for row in rows
@@ -464,6 +476,22 @@ class LeaseStore:
                 ended[row.n] = Ended(row.status, changed=False, deleting=False)
         lost = Ended(None, changed=False, deleting=False)
         return [ended.get(n, lost) for n in range(len(rows))]
+
+    def _count(self, row: Row) -> None:
+        error_code = row.error_code or ""
+        self._tally.attempt_ended(
+            AttemptEnd(
+                outcome="cancelled" if row.status == "cancelled" else row.outcome,
+                status=row.status,
+                error_code=error_code,
+                checkpoint=row.checkpoint_model or "",
+                leased=row.leased.total_seconds(),
+                ran=None if row.ran is None else row.ran.total_seconds(),
+            )
+        )
+        if row.status != "pending":
+            failed = row.status == "failed"
+            self._tally.jobs_ended(row.status, error_code if failed else "")
 
 
 def error_as_json(error: job_error_pb2.JobError) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -36,9 +37,32 @@ class SchemaState(Enum):
     UNKNOWN = "of a version this one does not know"
 
 
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The revisions this version knows, of which it needs the ``expected`` one."""
+
+    expected: str | None
+    known: frozenset[str]
+
+    def state_of(self, found: str | None) -> SchemaState:
+        """How a database at this revision (None: never migrated) compares."""
+        if found == self.expected:
+            return SchemaState.CURRENT
+        if found is None:
+            return SchemaState.EMPTY
+        return SchemaState.BEHIND if found in self.known else SchemaState.UNKNOWN
+
+
+def revisions() -> Revisions:
+    """What this version brings along; reads files."""
+    scripts = ScriptDirectory.from_config(_config())
+    known = frozenset(script.revision for script in scripts.walk_revisions())
+    return Revisions(scripts.get_current_head(), known)
+
+
 def expected() -> str | None:
     """The revision this version of the service works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return revisions().expected
 
 
 def current(database_url: str) -> str | None:
@@ -49,12 +73,7 @@ def current(database_url: str) -> str | None:
 
 def check(database_url: str) -> SchemaState:
     """Compare the database's revision with the expected one, changing nothing."""
-    found = current(database_url)
-    if found == expected():
-        return SchemaState.CURRENT
-    if found is None:
-        return SchemaState.EMPTY
-    return SchemaState.BEHIND if _is_known(found) else SchemaState.UNKNOWN
+    return revisions().state_of(current(database_url))
 
 
 def upgrade(database_url: str) -> None:
@@ -66,7 +85,7 @@ def upgrade(database_url: str) -> None:
     """
     with _connect(database_url) as connection, _alone(connection):
         found = _current(connection)
-        if found is not None and not _is_known(found):
+        if revisions().state_of(found) is SchemaState.UNKNOWN:
             raise MigrationError(
                 f"the database is at revision {found}, which this version does not know: "
                 "a newer version migrated it"
@@ -119,11 +138,6 @@ def _current(connection: Connection) -> str | None:
     revision = context.get_current_revision()
     connection.rollback()
     return revision
-
-
-def _is_known(revision: str) -> bool:
-    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
-    return any(script.revision == revision for script in scripts)
 
 
 def _config(connection: Connection | None = None) -> Config:

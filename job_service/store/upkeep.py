@@ -13,6 +13,7 @@ from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.leases import LeaseKey, error_as_json
+from job_service.store.tally import UNCOUNTED, Tally
 
 # Jobs back from a failed attempt keep their tag and with it their place; scheduled ones get theirs
 # now, so that they do not run ahead of everybody who came while they waited for their time.
@@ -102,9 +103,10 @@ class Outlook:
 class UpkeepStore:
     """What the upkeep loop asks of the table. Safe to run in every replica at once."""
 
-    def __init__(self, database: Database, caps: UserCaps) -> None:
+    def __init__(self, database: Database, caps: UserCaps, tally: Tally = UNCOUNTED) -> None:
         self._database = database
         self._caps = caps
+        self._tally = tally
 
     async def promote_due(self, most: int = 500) -> list[int]:
         """Make pending jobs whose time has come dispatchable, or parked; their ids."""
@@ -117,6 +119,7 @@ class UpkeepStore:
         """Fail pending jobs that have not started in time; their ids."""
         error = as_json(error_as_json(error_of(job_error_pb2.ERROR_CODE_EXPIRED)))
         rows = await self._database.rows(_EXPIRE, {"most": most, "error": error})
+        self._tally.jobs_ended("failed", "ERROR_CODE_EXPIRED", len(rows))
         return [row.id for row in rows]
 
     async def outlook(self, most: int = 500) -> Outlook:

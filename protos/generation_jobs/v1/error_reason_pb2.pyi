@@ -90,6 +90,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: a gateway may do this for one user only, named in `x-on-behalf-of` metadata."""
     ERROR_REASON_WRONG_WORKER: _ErrorReason.ValueType  # 44
     """PERMISSION_DENIED: the token belongs to a worker of another name."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 50
+    """UNAVAILABLE: this replica serves as many calls of this kind as it may; calling again after
+    google.rpc.RetryInfo.retry_delay is safe.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of google.rpc.ErrorInfo.reason in domain "generation-jobs". The reason travels as the
@@ -164,4 +168,8 @@ ERROR_REASON_USER_REQUIRED: ErrorReason.ValueType  # 43
 """PERMISSION_DENIED: a gateway may do this for one user only, named in `x-on-behalf-of` metadata."""
 ERROR_REASON_WRONG_WORKER: ErrorReason.ValueType  # 44
 """PERMISSION_DENIED: the token belongs to a worker of another name."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 50
+"""UNAVAILABLE: this replica serves as many calls of this kind as it may; calling again after
+google.rpc.RetryInfo.retry_delay is safe.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

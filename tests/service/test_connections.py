@@ -1,0 +1,93 @@
+"""Old connections are replaced without anybody noticing; those that ping too often are cut."""
+
+import asyncio
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from job_service import server
+from job_service.client import JobServiceClient, JobServiceError
+from job_service.client.channel import CHANNEL_OPTIONS
+from job_service.settings import Settings
+from tests.jobs_protocol import COMPLETED, ProtocolClient, a_job
+from tests.worker_protocol import ProtocolWorker
+
+
+async def test_clients_survive_the_end_of_their_connections(service_settings: Settings) -> None:
+    short_lived = service_settings.model_copy(
+        update={
+            "max_connection_age": timedelta(seconds=1),
+            "max_connection_age_grace": timedelta(seconds=1),
+        }
+    )
+    interruptions: list[JobServiceError] = []
+    created: set[int] = set()
+    seen: set[int] = set()
+
+    async def watch(client: JobServiceClient) -> None:
+        async for event in client.watch_jobs(on_interruption=interruptions.append):
+            if event.HasField("job"):
+                seen.add(event.job.id)
+
+    async with server.running(short_lived) as address, JobServiceClient(address) as client:
+        watching = asyncio.create_task(watch(client))
+        async with asyncio.timeout(60):
+            # until a stream has been cut at the end of two connections' lives, and goes on
+            while len(interruptions) < 2 or not created <= seen:
+                assert not watching.done()
+                job = await client.create_job(a_job())
+                if len(interruptions) < 2:
+                    created.add(job.id)
+                await asyncio.sleep(0.01)
+        watching.cancel()
+    assert {error.status for error in interruptions} == {grpc.StatusCode.UNAVAILABLE}
+
+
+async def test_whoever_pings_too_often_is_disconnected(service_settings: Settings) -> None:
+    strict = service_settings.model_copy(update={"min_ping_interval": timedelta(minutes=5)})
+    options = [
+        ("grpc.keepalive_time_ms", 100),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    async with server.running(strict) as address:
+        async with grpc.aio.insecure_channel(address, options) as channel:
+            client = ProtocolClient(channel)
+            job = await client.create()
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                async with client.watching(job.id) as watch:
+                    await watch.rest()
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert ended.value.details() == "Too many pings"
+        async with grpc.aio.insecure_channel(address) as channel:
+            assert (await ProtocolClient(channel).get(job.id)).id == job.id
+
+
+def test_our_clients_ping_less_often_than_the_service_allows() -> None:
+    interval = int(dict(CHANNEL_OPTIONS)["grpc.keepalive_time_ms"])
+    assert interval > Settings().min_ping_interval / timedelta(milliseconds=1)
+
+
+async def test_a_worker_whose_held_call_is_cut_with_its_connection_leases_the_next_job(
+    service_settings: Settings,
+) -> None:
+    short_lived = service_settings.model_copy(
+        update={
+            "max_connection_age": timedelta(seconds=1),
+            "max_connection_age_grace": timedelta(seconds=1),
+        }
+    )
+    async with (
+        server.running(short_lived) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        client, worker = ProtocolClient(channel), ProtocolWorker(channel)
+        await worker.report_catalogue()
+        with pytest.raises(grpc.aio.AioRpcError) as cut:
+            await worker.lease(wait=40)
+        assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
+        job = await client.create()
+        lease = await worker.lease_one()
+        assert lease.job_id == job.id
+        assert await worker.complete(lease) == COMPLETED

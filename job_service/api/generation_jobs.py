@@ -1,11 +1,13 @@
 """GenerationJobService: what clients call."""
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 import grpc
+import structlog
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import generation_job_service_pb2_grpc, job_pb2
 
@@ -47,6 +49,9 @@ from job_service.store.jobs import JobStore
 from job_service.store.listing import ListingStore
 from job_service.store.tables import JobRow
 from job_service.store.templates import TemplateStore
+
+_log = structlog.get_logger(__name__)
+_level: Final = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -116,6 +121,8 @@ class GenerationJobServicer(
         )
         self._creation_rate.take([job.user_id])
         created = await self._creation.create(job)
+        if _level.isEnabledFor(logging.DEBUG):
+            _log.debug("job stored", job_id=created.job.id, prompt=job.prompt)
         if created.is_new:
             self._hub.publish(JobChanged(created.job.id), *pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))

@@ -21,6 +21,7 @@ from job_service.api.call_budget import CallBudget
 from job_service.api.call_observer import CallObserver
 from job_service.api.caller import calling, principal
 from job_service.api.gate import Admitted, Gate
+from job_service.api.logged_job import note_job
 from job_service.api.status import rich_status
 from job_service.jobs.refusals import Refusal, RefusedError, Violation
 
@@ -174,6 +175,7 @@ class _Served:
 
     def asked(self, request: Any) -> Any:
         """Note the request; answers it."""
+        note_job(request)
         if self._audit is not None:
             self._audit.asked(request)
         return request

@@ -182,6 +182,9 @@ class Database:
         except (psycopg.OperationalError, psycopg.InterfaceError, DBAPIError) as error:
             # Also a deadlock or a timeout: calling again later is all there is to do.
             raise _unavailable("the database cannot be reached") from error
+        except psycopg.Error as error:
+            _forget_values(error)
+            raise
 
     @asynccontextmanager
     async def _pooled(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -212,6 +215,19 @@ class Database:
 async def _drop(pooled: PoolProxiedConnection, driver: psycopg.AsyncConnection[Any]) -> None:
     pooled.detach()
     await driver.close()
+
+
+def _forget_values(error: psycopg.Error) -> None:
+    """Keep what a row holds, prompts above all, out of the log.
+
+    PostgreSQL quotes the whole row that violates a constraint, and values that it cannot read.
+    """
+    diagnosis = error.diag
+    where = (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
+    about = " of ".join(filter(None, reversed(where)))
+    quotes = isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+    said = type(error).__name__ if quotes else str(diagnosis.message_primary or error)
+    error.args = (f"{said} ({error.sqlstate})" + (f" at {about}" if about else ""),)
 
 
 def _unavailable(why: str) -> RefusedError:

@@ -44,6 +44,7 @@ async def test_clients_survive_the_end_of_their_connections(service_settings: Se
     assert {error.status for error in interruptions} == {grpc.StatusCode.UNAVAILABLE}
 
 
+@pytest.mark.heavy
 async def test_whoever_pings_too_often_is_disconnected(service_settings: Settings) -> None:
     strict = service_settings.model_copy(update={"min_ping_interval": timedelta(minutes=5)})
     options = [
@@ -69,6 +70,7 @@ def test_our_clients_ping_less_often_than_the_service_allows() -> None:
     assert interval > Settings().min_ping_interval / timedelta(milliseconds=1)
 
 
+@pytest.mark.heavy
 async def test_a_worker_whose_held_call_is_cut_with_its_connection_leases_the_next_job(
     service_settings: Settings,
 ) -> None:

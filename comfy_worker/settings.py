@@ -204,6 +204,11 @@ class Settings(BaseSettings):
     max_output_bytes: int = Field(
         default=1024**3, ge=1, le=8 * 1024**3, description="largest file fetched from ComfyUI"
     )
+    metrics_listen: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None,
+        description="host:port for /metrics, /livez and /readyz over HTTP, without encryption or "
+        "tokens; absent: not served",
+    )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="debug, info, warning or error")
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="console or json")
 

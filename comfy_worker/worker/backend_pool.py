@@ -61,6 +61,13 @@ class BackendPool:
             if self._backends[name].available
         ]
 
+    def health(self) -> list[tuple[str, bool, bool]]:
+        """Of each ComfyUI its name, whether it is available, and whether it is offered."""
+        return [
+            (name, backend.available, name in self._digests)
+            for name, backend in self._backends.items()
+        ]
+
     def refresh(self) -> None:
         """Report every catalogue again; until then nothing is offered."""
         self._digests.clear()

@@ -8,6 +8,7 @@ import structlog
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.cannot_run import CannotRunError
+from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.lease_book import LeaseBook
@@ -26,9 +27,14 @@ class Heart:
     """
 
     def __init__(
-        self, service: JobServiceConnection, book: LeaseBook, directives: Directives
+        self,
+        service: JobServiceConnection,
+        book: LeaseBook,
+        directives: Directives,
+        contact: Contact,
     ) -> None:
         self._service = service
+        self._contact = contact
         self._book = book
         self._directives = directives
         self._draining = asyncio.Event()
@@ -47,6 +53,7 @@ class Heart:
         while True:
             answer = await endlessly(self._beat_once)
             if answer is not None:
+                self._contact.answered()
                 self._take(answer)
 
     async def _beat_once(self) -> pb.HeartbeatResponse | None:

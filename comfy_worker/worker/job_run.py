@@ -28,6 +28,7 @@ from comfy_worker.comfyui import (
     OutputTooLargeError,
     Succeeded,
 )
+from comfy_worker.monitoring.counted import Counted
 from comfy_worker.worker.attempt_progress import AttemptProgress
 from comfy_worker.worker.graph_inputs import GraphInputs, InputMissingError
 from comfy_worker.worker.job_service_connection import JobServiceConnection
@@ -75,6 +76,7 @@ class JobRun:
         service: JobServiceConnection,
         settings: RunSettings,
         run_times: RunTimes,
+        counted: Counted,
         *,
         on_stage: Callable[[], None],
         on_news: Callable[[], None],
@@ -88,7 +90,8 @@ class JobRun:
         self._service = service
         self._settings = settings
         self._run_times = run_times
-        self._report = OutcomeReport(service, self.ref, settings.outcome_hold)
+        self._counted = counted
+        self._report = OutcomeReport(service, self.ref, settings.outcome_hold, self._ended)
         self._on_stage = on_stage
         self._cancel_requested = False
         self._withdrawal: asyncio.Task[None] | None = None
@@ -101,13 +104,20 @@ class JobRun:
 
     async def run(self) -> None:
         """Run the job and report its outcome; what goes wrong is reported or logged."""
+        # For what the driver logs on the way; the run has a task, and so a context, of its own.
+        structlog.contextvars.bind_contextvars(
+            job_id=self.lease.job_id, attempt=self.lease.attempt, backend=self.backend_name
+        )
         self._log.info("job begins", prompt_id=self.lease.prompt_id)
         try:
             await self._run()
         except LeaseLostError:
             self._log.warning("lease lost, result dropped")
+            if not self.is_lost:
+                self._ended("lost")
         except JobServiceError as error:
             self._log.error("outcome not taken, dropped", reason=str(error))
+            self._ended("untold")
         finally:
             if self._withdrawal is not None:
                 self._withdrawal.cancel()
@@ -125,6 +135,7 @@ class JobRun:
         be this worker: it gets a moment to lease the job again and adopt the prompt.
         """
         self._report.is_void = True
+        self._ended("lost")
         self._on_stage()
         self._withdraw(after=_ADOPTION_SECONDS, unless=is_adopted)
 
@@ -226,6 +237,9 @@ class JobRun:
         taken = self.progress.running_for
         if isinstance(outcome, Succeeded) and not outcome.adopted and taken is not None:
             self._run_times.note(kind, taken.total_seconds())
+            self._counted.rendered(
+                self.backend_name, self.lease.job.checkpoint_model, taken.total_seconds()
+            )
         return outcome
 
     async def _settle(self, outcome: Outcome, folder: Path) -> None:
@@ -282,6 +296,9 @@ class JobRun:
         await self._report.completed(
             artifact_ids, prompt_id=outcome.prompt_id, running_for=self.progress.running_for
         )
+
+    def _ended(self, outcome: str, error_code: str = "") -> None:
+        self._counted.job_ended(self.backend_name, outcome, error_code)
 
     async def _fail(
         self, code: job_error_pb2.ErrorCode.ValueType, *, message: str = "", details: str = ""

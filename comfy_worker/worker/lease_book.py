@@ -66,6 +66,10 @@ class LeaseBook:
             for other in self.runs()
         )
 
+    def count(self, backend_name: str, stage: Stage) -> int:
+        """How many jobs a ComfyUI has in this stage."""
+        return sum(run.backend_name == backend_name and run.stage is stage for run in self.runs())
+
     def free_slots(self, backend_name: str) -> int:
         """How many prompts a ComfyUI can take now."""
         of_backend = [run for run in self.runs() if run.backend_name == backend_name]

@@ -11,6 +11,7 @@ from generation_jobs.v1 import job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.worker.backend_pool import BackendPool
+from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.lease_book import LeaseBook
@@ -39,6 +40,7 @@ class Leaser:
         directives: Directives,
         labels: Sequence[str],
         on_lease: Callable[[pb.Lease], None],
+        contact: Contact,
     ) -> None:
         self._service = service
         self._book = book
@@ -46,6 +48,7 @@ class Leaser:
         self._directives = directives
         self._labels = labels
         self._on_lease = on_lease
+        self._contact = contact
         self._request_id = str(uuid4())
         self._is_unanswered = False
 
@@ -114,6 +117,7 @@ class Leaser:
             request_id=self._request_id,
         )
         self._is_unanswered = False
+        self._contact.answered()
         return answer
 
     def _is_outdated(self, offered: Sequence[pb.BackendOffer]) -> bool:

@@ -18,13 +18,21 @@ class OutcomeReport:
 
     Every method raises LeaseLostError when another outcome was recorded, and
     ServiceUnavailableError when the time is over. ``is_void`` set: nothing is reported.
+    ``on_told`` hears the outcome, and of failures the code, once job_service has taken it.
     """
 
-    def __init__(self, service: JobServiceConnection, lease: pb.LeaseRef, hold: float) -> None:
+    def __init__(
+        self,
+        service: JobServiceConnection,
+        lease: pb.LeaseRef,
+        hold: float,
+        on_told: Callable[[str, str], None],
+    ) -> None:
         self.is_void = False
         self._service = service
         self._lease = lease
         self._hold = hold
+        self._on_told = on_told
         self._log = log.bind(job_id=lease.job_id)
 
     async def completed(
@@ -39,15 +47,16 @@ class OutcomeReport:
         )
         if running_for is not None:
             request.running_for.FromTimedelta(running_for)
-        await self._send(lambda: self._service.complete_job(request), self._hold)
+        await self._send(lambda: self._service.complete_job(request), self._hold, "completed")
         self._log.info("job completed", artifacts=len(artifact_ids))
 
     async def failed(self, error: job_error_pb2.JobError) -> None:
         """Report a failure; the service decides whether the job runs again."""
         name = job_error_pb2.ErrorCode.Name(error.code)
-        self._log.warning("job failed", code=name, message=error.message)
+        self._log.warning("job failed", code=name)
+        self._log.debug("what it failed of", message=error.message)  # may quote the prompt
         request = pb.FailJobRequest(worker=self._service.worker, lease=self._lease, error=error)
-        await self._send(lambda: self._service.fail_job(request), self._hold)
+        await self._send(lambda: self._service.fail_job(request), self._hold, "failed", name)
 
     async def released(
         self, reason: pb.ReleaseReason.ValueType, *, seconds: float | None = None
@@ -55,9 +64,14 @@ class OutcomeReport:
         """Give the job back; ``seconds`` instead of the hold."""
         self._log.info("job given back", reason=pb.ReleaseReason.Name(reason))
         await self._send(
-            lambda: self._service.release_job(self._lease, reason), seconds or self._hold
+            lambda: self._service.release_job(self._lease, reason),
+            seconds or self._hold,
+            "released",
         )
 
-    async def _send(self, call: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _send(
+        self, call: Callable[[], Awaitable[None]], seconds: float, outcome: str, code: str = ""
+    ) -> None:
         if not self.is_void:
             await persistently(call, seconds=seconds)
+            self._on_told(outcome, code)

@@ -11,6 +11,8 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.cannot_run import CannotRunError
 from comfy_worker.comfyui import ComfyBackend, DriverSettings
+from comfy_worker.monitoring.counted import Counted
+from comfy_worker.monitoring.http_endpoint import monitored
 from comfy_worker.settings import Settings
 from comfy_worker.worker.access import Access, Tls, TokenFile
 from comfy_worker.worker.job_run import RunSettings
@@ -47,6 +49,7 @@ async def work(
             await stack.enter_async_context(ComfyBackend(name, url, driver))
             for name, url in settings.comfyui_urls.items()
         ]
+        counted = Counted()
         worker = Worker(
             service,
             backends,
@@ -59,7 +62,9 @@ async def work(
                 max_output_bytes=settings.max_output_bytes,
                 previews=settings.previews,
             ),
+            counted=counted,
         )
+        await stack.enter_async_context(monitored(settings.metrics_listen, counted, worker.state))
         log.info("comfy_worker begins", worker=settings.name, job_service=settings.job_service)
         try:
             await worker.work(stop, hurry)

@@ -7,10 +7,13 @@ import structlog
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.comfyui import ComfyBackend
+from comfy_worker.monitoring.counted import Counted
+from comfy_worker.monitoring.state import BackendState, WorkerState
 from comfy_worker.worker.backend_pool import BackendPool
+from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.heartbeat import Heart
-from comfy_worker.worker.job_run import JobRun, RunSettings
+from comfy_worker.worker.job_run import JobRun, RunSettings, Stage
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.lease_book import LeaseBook
 from comfy_worker.worker.leasing import Leaser
@@ -41,21 +44,43 @@ class Worker:
         grace: float,
         catalogue_interval: float,
         run_settings: RunSettings,
+        counted: Counted,
     ) -> None:
         self._service = service
         self._grace = grace
         self._run_settings = run_settings
+        self._counted = counted
+        self._contact = contact = Contact()
         self._run_times = RunTimes()
         self._book = book = LeaseBook(depth)
         self._pool = BackendPool(
             backends, service, interval=catalogue_interval, on_change=book.room.set
         )
         directives = Directives(book, on_resume=book.room.set, on_refresh=self._pool.refresh)
-        self._heart = Heart(service, book, directives)
+        self._heart = Heart(service, book, directives, contact)
         self._reporter = ProgressReporter(service, book, directives)
-        self._leaser = Leaser(service, book, self._pool, directives, labels, self._start)
+        self._leaser = Leaser(service, book, self._pool, directives, labels, self._start, contact)
         self._stopping = False
         self._jobs: asyncio.TaskGroup
+
+    def state(self) -> WorkerState:
+        """How it stands now."""
+        return WorkerState(
+            silence=self._contact.silence,
+            answered_at=self._contact.answered_at,
+            draining=self._stopping,
+            backends=[
+                BackendState(
+                    name=name,
+                    available=available,
+                    offered=offered,
+                    slots=self._book.depth,
+                    rendering=self._book.count(name, Stage.RENDERING),
+                    storing=self._book.count(name, Stage.STORING),
+                )
+                for name, available, offered in self._pool.health()
+            ],
+        )
 
     async def work(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish the jobs or give them back.
@@ -107,6 +132,7 @@ class Worker:
             self._service,
             self._run_settings,
             self._run_times,
+            self._counted,
             on_stage=self._book.changed,
             on_news=self._book.news.set,
         )

@@ -100,9 +100,15 @@ def _queue(state: QueueState) -> Iterator[Metric]:
     jobs.add_metric(["running"], state.activity.running)
     yield jobs
     yield waits
-    yield _gauge("job_service_workers", "Workers that are alive.", state.activity.live_workers)
     yield _gauge(
-        "job_service_worker_slots", "Prompts that they can have at once.", state.activity.slots
+        "job_service_workers",
+        "Workers that are alive, of the whole installation.",
+        state.activity.live_workers,
+    )
+    yield _gauge(
+        "job_service_worker_slots",
+        "Prompts that those workers can have at once.",
+        state.activity.slots,
     )
 
 

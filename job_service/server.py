@@ -4,8 +4,9 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Final
 
 import grpc
 import structlog
@@ -24,6 +25,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from job_service.access.certificates import Certificates
 from job_service.access.token_book import TokenBook
 from job_service.api.call_budget import CallBudget
+from job_service.api.call_kind import CallKind
 from job_service.api.call_observer import CallObserver
 from job_service.api.gate import Gate
 from job_service.api.generation_jobs import GenerationJobServicer
@@ -87,6 +89,12 @@ from job_service.store.workers import WorkerStore
 from job_service.transport import channel_options
 
 _log = structlog.get_logger()
+
+#: Seconds that short calls have to end when longer ones have used up the grace period.
+_LAST_CALLS: Final = 0.5
+
+#: Seconds that a request may be on its way.
+_ON_THE_WAY: Final = 0.1
 
 _SERVICES = [
     pb.DESCRIPTOR.services_by_name[name].full_name
@@ -287,14 +295,14 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             budget,
             healthy,
         ),
-        _answering(server, hub, healthy, settings.shutdown_grace),
+        _answering(server, budget, hub, healthy, settings.shutdown_grace),
     ):
         yield address
 
 
 @asynccontextmanager
 async def _answering(
-    server: grpc.aio.Server, hub: Hub, health: Health, grace: timedelta
+    server: grpc.aio.Server, budget: CallBudget, hub: Hub, health: Health, grace: timedelta
 ) -> AsyncIterator[None]:
     """Answer calls while the block is open, then let them finish within the grace period."""
     await server.start()
@@ -304,7 +312,31 @@ async def _answering(
     finally:
         await health.stopping()
         hub.stop()
-        await server.stop(grace.total_seconds())
+        await _drain(budget, grace.total_seconds())
+        await server.stop(None)
+
+
+async def _drain(budget: CallBudget, seconds: float) -> None:
+    """Let calls end, short ones being served to the last, then refuse whatever comes.
+
+    gRPC's own way of stopping would cancel what arrives while clients have not heard of it yet:
+    they would see CANCELLED instead of UNAVAILABLE.
+    """
+    began = time.monotonic()
+    long = CallKind.HELD, CallKind.TRANSFER
+    budget.close(*long)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await budget.until_left(*long)
+    is_busy = budget.is_busy
+    budget.close(CallKind.SHORT)
+    left = began + seconds - time.monotonic()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(left, _LAST_CALLS)):
+            await budget.until_left(*CallKind)
+            if is_busy:  # whatever is on its way is refused as well
+                await asyncio.sleep(_ON_THE_WAY)
+                await budget.until_left(*CallKind)
 
 
 def _protection(

@@ -1,8 +1,9 @@
 """How many calls are served at once: by kind, and streams by principal."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 
 #: When a caller may try again; by then another replica may have been found, too.
 _LATER: Final = timedelta(seconds=1)
+_SOON: Final = timedelta(milliseconds=100)
 
 
 class CallBudget:
@@ -29,6 +31,9 @@ class CallBudget:
         }
         self._most_streams = limits.streams_per_principal
         self._streams: Counter[tuple[str, str]] = Counter()
+        self._closed: frozenset[CallKind] = frozenset()
+        self._left = asyncio.Event()
+        self._refusing = 0
         #: calls being served
         self.served: dict[CallKind, int] = dict.fromkeys(CallKind, 0)
 
@@ -37,7 +42,16 @@ class CallBudget:
         return self._most[kind]
 
     def enter(self, kind: CallKind) -> None:
-        """Begin to serve a call, which has to ``leave`` again. Raises RefusedError: OVERLOADED."""
+        """Begin to serve a call, which has to ``leave`` again.
+
+        Raises RefusedError: OVERLOADED, SHUTTING_DOWN.
+        """
+        if kind in self._closed:
+            raise RefusedError(
+                Refusal.SHUTTING_DOWN,
+                "this replica shuts down; call again",
+                retry_delay=_SOON,
+            )
         if self.served[kind] >= self._most[kind]:
             raise RefusedError(
                 Refusal.OVERLOADED,
@@ -50,6 +64,32 @@ class CallBudget:
     def leave(self, kind: CallKind) -> None:
         """End what ``enter`` has begun."""
         self.served[kind] -= 1
+        self._left.set()
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Answer a call inside the block that was not let in."""
+        self._refusing += 1
+        try:
+            yield
+        finally:
+            self._refusing -= 1
+            self._left.set()
+
+    def close(self, *kinds: CallKind) -> None:
+        """Refuse calls of these kinds from now on, too."""
+        self._closed |= set(kinds)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any call is being served or refused."""
+        return bool(self._refusing or any(self.served.values()))
+
+    async def until_left(self, *kinds: CallKind) -> None:
+        """Wait until no call of these kinds is being served, and all refusals are told."""
+        while self._refusing or any(self.served[kind] for kind in kinds):
+            self._left.clear()
+            await self._left.wait()
 
     @contextmanager
     def stream(self, principal: Principal) -> Iterator[None]:

@@ -111,7 +111,8 @@ class CallObserver:
         try:
             self._budget.enter(kind)
         except RefusedError as refused:
-            await context.abort_with_status(rich_status(refused, context.trailing_metadata()))
+            async with self._budget.refusing():
+                await context.abort_with_status(rich_status(refused, context.trailing_metadata()))
 
     def _end(
         self,

@@ -66,4 +66,11 @@ def _failure(state: RetryCallState) -> JobServiceError | None:
 
 
 def _is_unavailable(error: BaseException) -> bool:
-    return isinstance(error, JobServiceError) and error.status is grpc.StatusCode.UNAVAILABLE
+    """Also CANCELLED without a reason: a connection that was closed under the call.
+
+    Whoever cancels a call here gets asyncio.CancelledError.
+    """
+    if not isinstance(error, JobServiceError):
+        return False
+    broken = error.status is grpc.StatusCode.CANCELLED and not error.reason
+    return broken or error.status is grpc.StatusCode.UNAVAILABLE

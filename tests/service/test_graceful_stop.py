@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import grpc
 import pytest
+from generation_jobs.v1 import generation_job_service_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -93,6 +96,64 @@ async def test_an_upload_under_way_is_finished(
         client = ProtocolClient(channel)
         assert b"".join((await client.read(artifact.id))[1]) == b"picture"
         assert (await client.get(job.id)).status == COMPLETED
+
+
+async def test_calls_in_flight_are_answered_and_those_that_come_hear_of_the_stop(
+    service_settings: Settings,
+) -> None:
+    """However many come while it stops, none ends otherwise, and none is done unanswered."""
+    answered: set[int] = set()
+    codes: Counter[grpc.StatusCode] = Counter()
+
+    async def create(address: str, number: int) -> None:
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address, own) as channel:
+            client = ProtocolClient(channel)
+            for turn in count():
+                try:
+                    job = await client.create(request_id=f"{number}-{turn}")
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code()] += 1
+                    return
+                answered.add(job.id)
+
+    for turn in range(2):
+        async with server.running(service_settings) as address:
+            clients = [
+                asyncio.create_task(create(address, 100 * turn + number)) for number in range(20)
+            ]
+            enough = len(answered) + 60
+            async with asyncio.timeout(30):
+                while True:
+                    if len(answered) >= enough:
+                        break
+                    await asyncio.sleep(0.01)
+        await asyncio.gather(*clients)
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+
+    async with (
+        server.running(service_settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stored = await ProtocolClient(channel).list_jobs(include_total=True)
+    assert stored.total == len(answered)
+
+
+async def test_a_reader_that_stands_still_ends_with_the_grace_period(
+    stop: AsyncExitStack, service_settings: Settings
+) -> None:
+    short = service_settings.model_copy(update={"shutdown_grace": timedelta(seconds=1)})
+    address = await stop.enter_async_context(server.running(short))
+    async with grpc.aio.insecure_channel(address) as channel:
+        upload = ProtocolClient(channel).stub.UploadInput(timeout=60)
+        header = generation_job_service_pb2.InputHeader(filename="a.png")
+        await upload.write(generation_job_service_pb2.UploadInputRequest(header=header))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(15):
+            await stop.aclose()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await upload
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def _watch_health(channel: grpc.aio.Channel) -> Any:

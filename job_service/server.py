@@ -141,7 +141,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     certificates, book = _protection(settings, database)
     ttl = settings.lease_ttl
     hub = Hub()
-    objects = ObjectStoreOfArtifacts.from_url(settings.artifact_store)
+    objects = _artifact_store(settings.artifact_store)
     artifacts = ArtifactTable(database)
     inputs = InputTable(database, settings.input_retention)
     route_keys = RouteKeys(database)
@@ -339,6 +339,14 @@ async def _drain(budget: CallBudget, seconds: float) -> None:
                 await budget.until_left(*CallKind)
 
 
+def _artifact_store(url: str) -> ObjectStoreOfArtifacts:
+    try:
+        return ObjectStoreOfArtifacts.from_url(url)
+    except (OSError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise CannotRunError(f"JOB_SERVICE_ARTIFACT_STORE cannot be used: {why}") from error
+
+
 def _protection(
     settings: Settings, database: Database
 ) -> tuple[Certificates | None, TokenBook | None]:
@@ -366,5 +374,7 @@ def _bound(server: grpc.aio.Server, listen: str, certificates: Certificates | No
         else:
             port = server.add_secure_port(listen, certificates.credentials())
     except RuntimeError as error:
-        raise CannotRunError(f"cannot listen on {listen}: {error}") from error
+        raise CannotRunError(
+            f"cannot listen on {listen}: another process does, or this machine has no such address"
+        ) from error
     return f"{listen.rpartition(':')[0]}:{port}"

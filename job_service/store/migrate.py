@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 import job_service
@@ -99,8 +99,9 @@ def _connect(database_url: str) -> Iterator[Connection]:
     engine = create_engine(database_url, poolclass=NullPool, connect_args=CONNECT_ARGUMENTS)
     try:
         connection = engine.connect()
-    except OperationalError as error:
-        raise MigrationError(f"cannot reach the database: {str(error.orig).strip()}") from error
+    except DBAPIError as error:
+        why = " ".join(str(error.orig).split())
+        raise MigrationError(f"cannot reach the database: {why}") from error
     with connection:
         yield connection
 

@@ -94,6 +94,8 @@ def test_a_token_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TLS_CERT", __file__, "goes together"),
         ("TOKEN_FILE", "/nowhere/token", "is no file"),
         ("MAX_OUTPUT_BYTES", "x", "valid integer"),
+        ("PING_INTERVAL", "1", "at least 10 seconds"),
+        ("METRICS_LISTEN", "9091", "must be host:port"),
     ],
 )
 def test_what_cannot_be_used_is_named(

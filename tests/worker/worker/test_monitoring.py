@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from generation_jobs.v1 import job_pb2
 
+from comfy_worker.cannot_run import CannotRunError
 from comfy_worker.monitoring.counted import MOST_CHECKPOINTS, OTHERS, Counted
 from comfy_worker.monitoring.state import LONGEST_SILENCE, BackendState, WorkerState, problems
 from comfy_worker.simulator import Simulator
@@ -111,6 +112,16 @@ async def test_a_draining_worker_is_alive_and_not_ready(
     worker.drain()
     assert (await until_ready(metrics, ready=False)).startswith("draining: ")
     assert await get(metrics, "/livez") == (200, "ok\n")
+
+
+async def test_an_address_that_is_taken_is_one_clear_line(
+    start_worker: StartWorker, metrics: str
+) -> None:
+    async with await asyncio.start_server(lambda *_: None, *metrics.split(":")):
+        worker = start_worker(metrics_listen=metrics)
+        with pytest.raises(CannotRunError, match=f"cannot listen on {metrics} for metrics") as why:
+            await worker.task
+    assert "\n" not in str(why.value)
 
 
 GPU = BackendState("gpu", available=True, offered=True, slots=2, rendering=0, storing=0)

@@ -178,6 +178,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         RetentionStore(database),
         changes,
         Sweeper(artifacts, inputs, objects),
+        workers,
         signatures,
         Retention(
             tombstones=settings.tombstone_retention,

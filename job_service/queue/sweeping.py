@@ -16,6 +16,7 @@ from job_service.store.changes import ChangeStore
 from job_service.store.jobs import JobStore
 from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.retention import BEGINNING, RetentionStore
+from job_service.store.workers import WorkerStore
 
 #: Seconds between two sweeps when nothing announces itself sooner.
 _INTERVAL: Final = 60.0
@@ -55,6 +56,7 @@ class Sweeping:
         store: RetentionStore,
         changes: ChangeStore,
         sweeper: Sweeper,
+        workers: WorkerStore,
         signatures: NodeSignatureTable,
         retention: Retention,
         clock: Callable[[], float] = time.monotonic,
@@ -63,6 +65,7 @@ class Sweeping:
         self._jobs = jobs
         self._store = store
         self._changes = changes
+        self._workers = workers
         self._signatures = signatures
         self._retention = retention
         self._clock = clock
@@ -74,6 +77,7 @@ class Sweeping:
             "old artifacts": self._detach_old_artifacts,
             "artifacts": sweeper.artifacts,
             "inputs": sweeper.inputs,
+            "catalogues": self._forget_gone_workers,
             "node signatures": self._remove_signatures,
             "tombstones": self._forget_old_tombstones,
         }
@@ -126,6 +130,10 @@ class Sweeping:
         if self._retention.artifacts is None:
             return False
         return await self._store.detach_artifacts(self._retention.artifacts)
+
+    async def _forget_gone_workers(self) -> bool:
+        await self._workers.forget_gone()
+        return False
 
     async def _remove_signatures(self) -> bool:
         await self._signatures.sweep()

@@ -70,6 +70,15 @@ _CATALOGUES: Final = statement(
     "SELECT backend, digest, content FROM backend_catalogues WHERE worker = :worker"
 )
 
+# A worker that comes back after that reports again: its new process finds none.
+_FORGET_GONE: Final = statement("""
+DELETE FROM backend_catalogues AS catalogue
+WHERE reported_at < now() - interval '30 days' AND NOT EXISTS (
+    SELECT FROM workers AS worker
+    WHERE worker.name = catalogue.worker AND worker.last_beat_at > now() - interval '30 days'
+)
+""")
+
 _OFFERS: Final = statement("""
 SELECT worker.name AS worker, worker.backend_labels, worker.job_types, catalogue.content,
     catalogue.signatures_digest
@@ -223,6 +232,10 @@ class WorkerStore:
         """What each ComfyUI of a worker offers, by its configured name."""
         rows = await self._database.rows(_CATALOGUES, {"worker": worker})
         return {row.backend: Catalogue(row.backend, row.digest, row.content) for row in rows}
+
+    async def forget_gone(self) -> None:
+        """Remove what the ComfyUIs of workers offered that nobody has heard of for a month."""
+        await self._database.run(_FORGET_GONE)
 
     async def live_offers(self, ttl: timedelta) -> list[LiveOffer]:
         """What every ComfyUI of every worker heard of within ``ttl`` offers."""

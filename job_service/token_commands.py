@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -114,14 +114,21 @@ def _check(name: str, role: Role, user_id: UUID | None, worker: str) -> None:
 
 @asynccontextmanager
 async def _table(settings: Settings) -> AsyncIterator[TokenTable]:
-    async with process.migrated_database(settings) as url:
+    async with AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(process.migrated_database(settings))
+        except CannotRunError as error:
+            if settings.database_url is not None:
+                raise
+            # An embedded PostgreSQL belongs to the service that runs it.
+            hint = "tokens may also be kept in a file: --to-file, JOB_SERVICE_TOKENS_FILE"
+            raise TokenCommandError(f"{error}; {hint}") from error
         database = Database(url, pool_size=2)
+        stack.push_async_callback(database.close)
         try:
             yield TokenTable(database)
         except RefusedError as error:
             raise TokenCommandError(error.message) from error
-        finally:
-            await database.close()
 
 
 def _row(row: TokenRow) -> tuple[str, ...]:

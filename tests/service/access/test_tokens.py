@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import psycopg
@@ -74,6 +75,33 @@ async def test_what_is_no_token_is_refused_without_a_look_at_the_database(
         said = await _said(channel, *sent)
     assert (said.status, said.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
     assert not _lookups(statements)
+
+
+async def test_who_is_not_known_is_refused_before_the_request_is_looked_at(
+    channel: grpc.aio.Channel,
+) -> None:
+    call: Any = channel.unary_unary("/generation_jobs.v1.GenerationJobService/CreateJob")
+    assert (await refused(call(b"\xff no message", timeout=20))).reason == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(
+    ("role", "user_id", "worker"),
+    [
+        ("client", None, None),
+        ("gateway", ALICE, None),
+        ("admin", None, "box-1"),
+        ("king", None, None),
+    ],
+)
+async def test_the_table_holds_no_token_that_makes_no_sense(
+    sql: Sql, role: str, user_id: UUID | None, worker: str | None
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await sql.execute(
+            "INSERT INTO access_tokens (name, digest, role, user_id, worker)"
+            " VALUES ('a', sha256('a'), %s, %s, %s)",
+            [role, user_id, worker],
+        )
 
 
 async def test_tokens_that_do_not_count_are_told_why(

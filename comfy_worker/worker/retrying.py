@@ -29,10 +29,11 @@ log = structlog.get_logger(__name__)
 async def persistently(call: Callable[[], Awaitable[Answer]], *, seconds: float) -> Answer:
     """Make a call that may be repeated until it is answered, for at most ``seconds``.
 
-    Raises ServiceUnavailableError after that, and any other error at once.
+    A token that has ended may be replaced: what is not allowed is tried again, too. Raises
+    ServiceUnavailableError or NotAllowedError after that, and any other error at once.
     """
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(ServiceUnavailableError),
+        retry=retry_if_exception_type((ServiceUnavailableError, NotAllowedError)),
         wait=pauses,
         stop=stop_after_delay(seconds),
         before_sleep=_log,

@@ -24,6 +24,7 @@ from tests.service.access.callers import ALICE
 
 PASSWORD = "canary-database-password"
 STORE_KEY = "canary-store-key"
+PROMPT = "canary-prompt of a lighthouse"
 COMFYUI_PASSWORD = "canary-comfyui-password"
 
 
@@ -70,9 +71,7 @@ def _listed_processes() -> str:
 async def _rendered(client: JobServiceClient) -> job_pb2.GenerationJob:
     """A small job, once it rests."""
     job = await client.create_job(
-        job_pb2.GenerationJob(
-            prompt="a lighthouse", checkpoint_model=CHECKPOINT, width=64, height=64
-        )
+        job_pb2.GenerationJob(prompt=PROMPT, checkpoint_model=CHECKPOINT, width=64, height=64)
     )
     async with asyncio.timeout(60):
         async for message in client.watch(job.id):
@@ -177,3 +176,6 @@ async def test_everything_over_mutual_tls_with_tokens(
         assert said
         assert not [one for one in secrets if one in said]
     assert "job-service" in told[-3]  # the listing has seen them
+    for log in (service_log, worker_log):
+        lines = [line for line in log.read_text().splitlines() if PROMPT in line]
+        assert all("[debug" in line for line in lines)

@@ -60,11 +60,14 @@ def test_check_reports_what_it_cannot_reach(tmp_path: Path, data_dir: Path) -> N
         "check",
         DATABASE_URL="postgresql://ada:s3cret@127.0.0.1:1/jobs",
         ARTIFACT_STORE=(in_the_way / "store").as_uri(),
+        TLS_CERT=str(in_the_way),
+        TLS_KEY=str(tmp_path / "missing.key"),
     )
 
     assert checked.returncode == 1
     assert "FAILED  database: cannot reach the database" in checked.stdout
     assert "FAILED  artifact store: file://" in checked.stdout
+    assert "FAILED  access: cannot read" in checked.stdout
     assert "s3cret" not in checked.stdout + checked.stderr
     assert "Traceback" not in checked.stderr
 

@@ -22,6 +22,7 @@ from job_service.api.call_observer import CallObserver
 from job_service.api.caller import calling, principal
 from job_service.api.gate import Admitted, Gate
 from job_service.api.logged_job import note_job
+from job_service.api.request_stream import RequestStream, decoded
 from job_service.api.status import rich_status
 from job_service.jobs.refusals import Refusal, RefusedError, Violation
 
@@ -83,8 +84,6 @@ def _wrapped(
     )
 
     def decode(request: Any) -> Any:
-        if handler.request_streaming:
-            return _decoded_stream(request, parse, max_message_bytes)
         return _decode(parse, request, max_message_bytes)
 
     async def unary(request: Any, context: Context) -> Any:
@@ -93,9 +92,10 @@ def _wrapped(
             return served.answered(response)
 
     async def uploading(request: Any, context: Context) -> Any:
-        async with _Served(method, context, gate) as served:
+        stream = RequestStream(request)
+        async with _Served(method, context, gate, stream) as served:
             with budget.stream(principal()):
-                response = await behaviour(served.asked(decode(request)), context)
+                response = await behaviour(served.asked(decoded(stream, decode)), context)
             return served.answered(response)
 
     async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -145,9 +145,12 @@ class _Served:
     Whoever may not make the call does not get in. When the caller's token ends, the call does.
     """
 
-    def __init__(self, method: str, context: Context, gate: Gate) -> None:
+    def __init__(
+        self, method: str, context: Context, gate: Gate, stream: RequestStream | None = None
+    ) -> None:
         self._method = method
         self._context = context
+        self._stream = stream
         self._gate = gate
         self._audit = Audit.of(method)
         self._admitted: Admitted | None = None
@@ -245,6 +248,8 @@ class _Served:
         )
         if self._audit is not None:
             self._audit.refused(refused)
+        if self._stream is not None:
+            await self._stream.drain()
         await self._context.abort_with_status(
             rich_status(refused, self._context.trailing_metadata())
         )
@@ -280,10 +285,3 @@ def _decode(parse: Callable[[bytes], Any], raw: bytes, max_bytes: int) -> Any:
             " not UTF-8",
             violations=[Violation("(message)", "cannot be decoded")],
         ) from error
-
-
-async def _decoded_stream(
-    raw: AsyncIterator[bytes], parse: Callable[[bytes], Any], max_bytes: int
-) -> AsyncIterator[Any]:
-    async for one in raw:
-        yield _decode(parse, one, max_bytes)

@@ -246,6 +246,17 @@ async def test_a_file_that_arrives_after_its_attempt_was_swept_is_removed_too(
     assert stored_files() == []
 
 
+async def test_an_upload_whose_lease_has_ended_is_told_so_while_it_is_still_sending(
+    client: ProtocolClient, worker: ProtocolWorker, stored_files: StoredFiles
+) -> None:
+    lease = await _lease(client, worker)
+    await worker.release(lease)
+    for _ in range(5):
+        error = await refused(worker.upload(lease, bytes(24 * 1024**2)))
+        assert (error.status, error.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
+    assert stored_files() == []
+
+
 async def test_an_upload_whose_worker_vanishes_leaves_no_file(
     client: ProtocolClient, worker: ProtocolWorker, sql: Sql, stored_files: StoredFiles
 ) -> None:

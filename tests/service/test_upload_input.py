@@ -147,9 +147,21 @@ async def test_what_is_no_usable_picture_is_refused_and_leaves_nothing(
     assert stored_files() == []
 
 
-async def test_a_picture_that_is_too_large_is_refused_before_all_of_it_is_sent(
+async def test_a_picture_that_is_too_large_is_refused_however_much_is_still_being_sent(
     inputs: InputClient, sql: Sql
 ) -> None:
+    """A client that writes to a call that has ended would see INTERNAL (grpc issue 36066)."""
+    header = pb.UploadInputRequest(header=pb.InputHeader(filename="picture.png"))
+    chunk = pb.UploadInputRequest(chunk=bytes(CHUNK))
+    for _ in range(5):
+        error = await refused(inputs.send(header, *[chunk] * (24 * 1024**2 // CHUNK)))
+        assert error.status is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.fields == ("chunk",)
+        assert "4,194,304 bytes" in error.message
+    assert await _rows(sql) == 0
+
+
+async def test_a_client_that_sends_without_end_is_cut_off(inputs: InputClient, sql: Sql) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[pb.UploadInputRequest]:
@@ -159,10 +171,9 @@ async def test_a_picture_that_is_too_large_is_refused_before_all_of_it_is_sent(
             sent += CHUNK
             yield pb.UploadInputRequest(chunk=bytes(CHUNK))
 
-    error = await refused(inputs.stub.UploadInput(endless(), timeout=60))
-    assert error.fields == ("chunk",)
-    assert "4,194,304 bytes" in error.message
-    assert sent < 64 * 1024**2
+    with pytest.raises(grpc.aio.AioRpcError):
+        await inputs.stub.UploadInput(endless(), timeout=60)
+    assert sent < 128 * 1024**2
     assert await _rows(sql) == 0
 
 

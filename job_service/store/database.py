@@ -1,22 +1,19 @@
-"""The connection pool, and what is said when PostgreSQL cannot be reached."""
+"""Statements on the connection pool, and what is said when PostgreSQL cannot be reached."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
 from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from job_service.jobs.refusals import Refusal, RefusedError
+from job_service.store.pool import ConnectionPool, Driver, PoolBusyError, PoolUse
 from job_service.workflows import exact_json
 
 #: A named tuple of the columns.
@@ -66,19 +63,14 @@ def _read_json(text: str | bytes) -> Any:
     return _reader.decode(text if isinstance(text, str) else text.decode())
 
 
-@dataclass(frozen=True, slots=True)
-class PoolUse:
-    """Connections that are in use, that are open and idle, and that may be open at most."""
-
-    in_use: int
-    idle: int
-    limit: int
+_ADAPTERS: Final = AdaptersMap(psycopg.adapters)
+set_json_loads(_read_json, _ADAPTERS)
 
 
 class Connection:
     """Runs statements one after the other."""
 
-    def __init__(self, driver: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
     async def rows(self, query: bytes, parameters: Parameters = None) -> Sequence[Row]:
@@ -104,49 +96,36 @@ class Connection:
 class Database:
     """Runs statements on a bounded pool; each is a transaction of its own.
 
-    The engine keeps the pool, the statements go to the driver directly: by way of the engine each
-    takes three times the processor time.
-
     Every method raises RefusedError with DATABASE_UNAVAILABLE when PostgreSQL cannot be reached.
     A statement whose answer was lost may have taken effect.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8, acquire_timeout: float = 5.0) -> None:
-        self._engine = create_async_engine(
+        self._pool = ConnectionPool(
             url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=acquire_timeout,
-            pool_use_lifo=True,
-            pool_reset_on_return=None,  # what is not idle does not go back
-            isolation_level="AUTOCOMMIT",
-            json_deserializer=_read_json,
-            connect_args={
-                "application_name": "job_service",
-                "connect_timeout": 5,
-                "prepare_threshold": 3,
-                # jsonb parameters vary in length from one to thousands of rows: plans made for
-                # one call's rows would be thrown away by the next.
-                # The default price of random reads is that of a spinning disk: it makes plans read
-                # the whole of a table of up to some ten thousand jobs.
-                "options": "-c plan_cache_mode=force_generic_plan -c jit=off"
-                " -c random_page_cost=1.1"
-                " -c statement_timeout=30s -c timezone=UTC",
-            },
+            size=pool_size,
+            acquire_timeout=acquire_timeout,
+            autocommit=True,
+            context=_ADAPTERS,
+            prepare_threshold=3,
+            application_name="job_service",
+            connect_timeout=5,
+            # jsonb parameters vary in length from one to thousands of rows: plans made for
+            # one call's rows would be thrown away by the next.
+            # The default price of random reads is that of a spinning disk: it makes plans read
+            # the whole of a table of up to some ten thousand jobs.
+            options="-c plan_cache_mode=force_generic_plan -c jit=off"
+            " -c random_page_cost=1.1"
+            " -c statement_timeout=30s -c timezone=UTC",
         )
-        pool = self._engine.pool
-        assert isinstance(pool, QueuePool)
-        self._pool = pool
-        self._losses = 0
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._engine.dispose()
+        """Close every connection, once the statements under way are done."""
+        await self._pool.close()
 
     def connections(self) -> PoolUse:
         """How the pool is used now."""
-        in_use = self._pool.checkedout()
-        return PoolUse(in_use, self._pool.checkedin(), self._pool.size())
+        return self._pool.use()
 
     async def rows(self, query: bytes, parameters: Parameters = None) -> Sequence[Row]:
         """Run one statement and fetch all its rows."""
@@ -173,48 +152,18 @@ class Database:
             yield Connection(driver)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def _connection(self) -> AsyncIterator[Driver]:
         try:
-            async with self._pooled() as driver:
+            async with self._pool.connection() as driver:
                 yield driver
-        except PoolTimeoutError as error:
+        except PoolBusyError as error:
             raise _unavailable("all database connections are busy") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError, DBAPIError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # Also a deadlock or a timeout: calling again later is all there is to do.
             raise _unavailable("the database cannot be reached") from error
         except psycopg.Error as error:
             _forget_values(error)
             raise
-
-    @asynccontextmanager
-    async def _pooled(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        pooled, driver = await self._checked_out()
-        try:
-            yield driver
-        finally:
-            if driver.closed:
-                self._losses += 1
-            if driver.pgconn.transaction_status == TransactionStatus.IDLE:
-                pooled.close()
-            else:
-                await _drop(pooled, driver)
-
-    async def _checked_out(
-        self,
-    ) -> tuple[PoolProxiedConnection, psycopg.AsyncConnection[Any]]:
-        while True:
-            pooled = await self._engine.raw_connection()
-            driver = pooled.driver_connection
-            assert isinstance(driver, psycopg.AsyncConnection)
-            if pooled.info.setdefault("losses", self._losses) == self._losses:
-                return pooled, driver
-            # When one connection is lost, those that were open at the time most likely are, too.
-            await _drop(pooled, driver)
-
-
-async def _drop(pooled: PoolProxiedConnection, driver: psycopg.AsyncConnection[Any]) -> None:
-    pooled.detach()
-    await driver.close()
 
 
 def _forget_values(error: psycopg.Error) -> None:

@@ -1,8 +1,10 @@
 """The connections to PostgreSQL: lost ones, and ones whose caller went away."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import gc
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 import pytest
@@ -70,3 +72,48 @@ async def test_what_fails_in_a_transaction_undoes_all_of_it(database: Database, 
     assert refused.value.refusal is Refusal.DATABASE_UNAVAILABLE
     assert await (await sql.execute("SELECT to_regclass('half')")).fetchall() == [(None,)]
     await use_all(database)
+
+
+async def test_a_service_that_stops_at_any_moment_of_a_call_leaves_no_connection_behind(
+    database_url: str,
+) -> None:
+    """After so many turns of the event loop: while it connects, asks, and is answered."""
+    with no_connection_left_open():
+        for turns in range(40):
+            database = Database(database_url, pool_size=1)
+            call = asyncio.create_task(database.rows(ONE))
+            for _ in range(turns):
+                await asyncio.sleep(0 if turns % 2 else 0.0001)
+            if turns % 3:
+                call.cancel()
+            await database.close()
+            await asyncio.wait([call])
+
+
+async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_later(
+    database_url: str,
+) -> None:
+    with no_connection_left_open():
+        database = Database(database_url, pool_size=1)
+        under_way, waiting = (
+            asyncio.create_task(database.rows(statement("SELECT pg_sleep(0.2), 1 AS one")))
+            for _ in range(2)
+        )
+        await asyncio.sleep(0.1)
+        await database.close()
+        assert [row.one for row in await under_way] == [1]
+        for late in (waiting, asyncio.create_task(database.rows(ONE))):
+            with pytest.raises(RefusedError) as refused:
+                await late
+            assert refused.value.refusal is Refusal.DATABASE_UNAVAILABLE
+
+
+@contextmanager
+def no_connection_left_open() -> Iterator[None]:
+    """Fail when a connection that the block has opened was left to the garbage collector."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        gc.collect()
+    assert [str(one.message) for one in caught] == []

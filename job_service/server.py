@@ -187,7 +187,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         ),
     )
     templates = TemplateStore(database)
-    presenter = JobPresenter(database, artifacts, board, fleet)
+    presenter = JobPresenter(database, board, fleet)
     budget = CallBudget(settings.call_limits)
     queue_report = QueueReport(QueueStatsStore(database, ttl), fleet)
     server = grpc.aio.server(

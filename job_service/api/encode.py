@@ -9,9 +9,9 @@ from google.protobuf import duration_pb2, json_format, timestamp_pb2
 
 from job_service.jobs.states import OUTCOME_TO_WIRE, ROLE_TO_WIRE, STATUS_TO_WIRE, TYPE_TO_WIRE
 from job_service.store.artifacts import ArtifactRow
-from job_service.store.attempts import AttemptRow
 from job_service.store.database import as_exact_json, as_json
 from job_service.store.inputs import InputRow
+from job_service.store.job_details import AttemptRow
 from job_service.store.tables import JobRow
 
 

@@ -160,10 +160,11 @@ class GenerationJobServicer(
         _job_id(checks, request.id)
         check_view(checks, request.view)
         checks.raise_if_wrong()
-        row = await self._jobs.require(request.id, caller.visible_user)
         if request.view == job_pb2.JOB_VIEW_BASIC:
+            row = await self._jobs.require(request.id, caller.visible_user)
             return pb.GetJobResponse(job=await self._presenter.basic(row))
-        return pb.GetJobResponse(job=await self._presenter.full(row))
+        job = await self._jobs.require_detailed(request.id, caller.visible_user)
+        return pb.GetJobResponse(job=await self._presenter.detailed(job))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         caller = principal()

@@ -20,7 +20,6 @@ from job_service.jobs.states import TYPE_TO_WIRE
 from job_service.queue.explanation import Circumstances, explain
 from job_service.queue.fleet import Fleet
 from job_service.queue.positions import QueuePositions
-from job_service.store.attempts import attempts_of
 from job_service.store.database import Database
 from job_service.store.fleet_rows import FleetRows, WorkerRow
 from job_service.store.jobs import JobStore
@@ -84,15 +83,15 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         self, request: pb.ListAttemptsRequest, context: Context
     ) -> pb.ListAttemptsResponse:
         job_id = _job_id(request.job_id)
-        await self._jobs.require(job_id, None)
-        attempts = await attempts_of(self._database, [job_id])
-        return pb.ListAttemptsResponse(attempts=map(attempt_message, attempts.get(job_id, ())))
+        job = await self._jobs.require_detailed(job_id, None)
+        return pb.ListAttemptsResponse(attempts=map(attempt_message, job.details.attempts))
 
     async def ExplainJob(
         self, request: pb.ExplainJobRequest, context: Context
     ) -> pb.ExplainJobResponse:
-        row = await self._jobs.require(_job_id(request.job_id), None)
-        response = pb.ExplainJobResponse(job=await self._presenter.full(row))
+        job = await self._jobs.require_detailed(_job_id(request.job_id), None)
+        row = job.row
+        response = pb.ExplainJobResponse(job=await self._presenter.detailed(job))
         circumstances = await self._circumstances(row)
         response.explanation = explain(row, circumstances, datetime.now(UTC))
         response.pending_reason = circumstances.pending_reason

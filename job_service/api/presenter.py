@@ -1,6 +1,5 @@
 """Jobs as clients see them, with what is not in their row."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -10,20 +9,16 @@ from job_service.api.encode import job_message
 from job_service.events.progress_board import ProgressBoard
 from job_service.queue.explanation import nobody_offers
 from job_service.queue.fleet import Fleet
-from job_service.store.artifacts import ArtifactRow, ArtifactTable
-from job_service.store.attempts import AttemptRow, attempts_of
 from job_service.store.database import Database
+from job_service.store.job_details import DetailedJob, JobDetails, details_of
 from job_service.store.tables import JobRow
 
 
 class JobPresenter:
-    """Adds progress, pending reasons, artifacts and attempts; two statements for any number."""
+    """Adds progress, pending reasons, artifacts and attempts; one statement for any number."""
 
-    def __init__(
-        self, database: Database, artifacts: ArtifactTable, board: ProgressBoard, fleet: Fleet
-    ) -> None:
+    def __init__(self, database: Database, board: ProgressBoard, fleet: Fleet) -> None:
         self._database = database
-        self._artifacts = artifacts
         self._board = board
         self._fleet = fleet
 
@@ -38,7 +33,13 @@ class JobPresenter:
 
     async def full(self, row: JobRow) -> job_pb2.GenerationJob:
         """A job in view FULL, with a word on what it waits for."""
-        (message,) = await self.all_full([row])
+        details = await details_of(self._database, [row])
+        return await self.detailed(DetailedJob(row, details[row.id]))
+
+    async def detailed(self, job: DetailedJob) -> job_pb2.GenerationJob:
+        """The same, of a job whose details are known."""
+        row = job.row
+        message = await self._full(row, job.details)
         if message.pending_reason == job_pb2.PENDING_REASON_NO_WORKER_OFFERS:
             needs = await self._fleet.needs_of(row.route_key)
             if needs is not None:
@@ -47,24 +48,17 @@ class JobPresenter:
 
     async def all_full(self, rows: Sequence[JobRow]) -> list[job_pb2.GenerationJob]:
         """Jobs in view FULL."""
-        completed = [row.id for row in rows if row.status == "completed"]
-        tried = [row.id for row in rows if row.attempt]
-        artifacts: dict[int, list[ArtifactRow]] = {}
-        attempts: dict[int, list[AttemptRow]] = {}
-        if completed or tried:  # a new job has neither, and the answer to CreateJob is the hot one
-            artifacts, attempts = await asyncio.gather(
-                self._artifacts.of_jobs(completed), attempts_of(self._database, tried)
-            )
-        return [
-            job_message(
-                row,
-                progress=self._board.progress(row.id, row.attempt),
-                pending_reason=await self.pending_reason(row),
-                artifacts=artifacts.get(row.id, ()),
-                attempts=attempts.get(row.id, ()),
-            )
-            for row in rows
-        ]
+        details = await details_of(self._database, rows)
+        return [await self._full(row, details[row.id]) for row in rows]
+
+    async def _full(self, row: JobRow, details: JobDetails) -> job_pb2.GenerationJob:
+        return job_message(
+            row,
+            progress=self._board.progress(row.id, row.attempt),
+            pending_reason=await self.pending_reason(row),
+            artifacts=details.artifacts if row.status == "completed" else (),
+            attempts=details.attempts,
+        )
 
     async def pending_reason(self, row: JobRow) -> "job_pb2.PendingReason.ValueType":
         """What a job waits for; UNSPECIFIED when it is not pending."""

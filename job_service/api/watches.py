@@ -43,11 +43,12 @@ class WatchCalls:
         checks.raise_if_wrong()
         preview = None
         revision = 0
-        async for row in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
-            if row is None:
+        async for job in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
+            if job is None:
                 yield pb.WatchJobResponse(keep_alive=pb.KeepAlive())
                 continue
-            response = pb.WatchJobResponse(job=await self._presenter.full(row))
+            row = job.row
+            response = pb.WatchJobResponse(job=await self._presenter.detailed(job))
             if row.revision != revision:
                 revision, place = row.revision, await self._positions.follow(row)
             else:

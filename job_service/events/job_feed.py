@@ -10,9 +10,9 @@ import structlog
 from job_service.events.hub import Hub, JobChanged, JobProgressed, QueueMoved, Stopping
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL
+from job_service.store.job_details import DetailedJob
 from job_service.store.jobs import JobStore
 from job_service.store.joined import Joined
-from job_service.store.tables import JobRow
 
 #: Seconds between two looks at watched jobs for changes that nobody here announced.
 CATCH_UP_INTERVAL: Final = 5.0
@@ -34,7 +34,7 @@ class JobFeed:
 
     async def watch(
         self, job_id: int, user_id: UUID | None, keep_alive: float
-    ) -> AsyncIterator[JobRow | None]:
+    ) -> AsyncIterator[DetailedJob | None]:
         """The job now, then each time its row, progress or place in the queue moves.
 
         None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
@@ -44,9 +44,9 @@ class JobFeed:
         """
         topics = JobChanged(job_id), JobProgressed(job_id), QueueMoved(job_id)
         with self._hub.subscribe(*topics) as subscription:
-            row = await self._read_visible(job_id, user_id)
-            yield row
-            while row.status not in FINAL:
+            job = await self._read_visible(job_id, user_id)
+            yield job
+            while job.row.status not in FINAL:
                 fired = await subscription.take(keep_alive)
                 if Stopping() in fired:
                     raise RefusedError(
@@ -54,10 +54,10 @@ class JobFeed:
                     )
                 if JobChanged(job_id) in fired:
                     newest = await self._read_visible(job_id, user_id)
-                    if newest.revision == row.revision and len(fired) == 1:
+                    if newest.row.revision == job.row.revision and len(fired) == 1:
                         continue
-                    row = newest
-                yield row if fired else None
+                    job = newest
+                yield job if fired else None
 
     async def catch_up(self) -> None:
         """Wake watches of jobs that have changed without anybody here saying so, for ever.
@@ -82,12 +82,14 @@ class JobFeed:
                 self._revisions[job_id] = revision
                 self._hub.publish(JobChanged(job_id))
 
-    async def _read_visible(self, job_id: int, user_id: UUID | None) -> JobRow:
-        row = await self._read(job_id)
-        if row is None or user_id not in (None, row.user_id):
+    async def _read_visible(self, job_id: int, user_id: UUID | None) -> DetailedJob:
+        job = await self._read(job_id)
+        if job is None or user_id not in (None, job.row.user_id):
             raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
-        return row
+        return job
 
-    async def _read_joined(self, job_ids: Sequence[int]) -> Sequence[JobRow | Exception | None]:
-        rows = await self._jobs.get(sorted(set(job_ids)), None)
-        return [rows.get(job_id) for job_id in job_ids]
+    async def _read_joined(
+        self, job_ids: Sequence[int]
+    ) -> Sequence[DetailedJob | Exception | None]:
+        jobs = await self._jobs.detailed(sorted(set(job_ids)))
+        return [jobs.get(job_id) for job_id in job_ids]

@@ -78,14 +78,6 @@ WHERE wanted.id = :id AND found.stored_at IS NOT NULL
     AND (CAST(:user_id AS uuid) IS NULL OR job.user_id = :user_id)
 """)
 
-# Only what the completed attempt made: other attempts' files are on their way out.
-_OF_JOBS: Final = statement("""
-SELECT artifact.* FROM generation_jobs AS job JOIN job_artifacts AS artifact
-    ON artifact.job_id = job.id AND artifact.attempt = job.attempt
-WHERE job.id = ANY(:job_ids) AND job.status = 'completed' AND artifact.stored_at IS NOT NULL
-ORDER BY artifact.job_id, artifact.position, artifact.thumbnail_size
-""")
-
 # Files whose job is gone, and files of attempts that have ended without completing the job.
 _SWEEPABLE: Final = statement("""
 (SELECT id, object_key FROM job_artifacts WHERE job_id IS NULL ORDER BY id LIMIT :most)
@@ -211,15 +203,6 @@ class ArtifactTable:
             _GET, {"id": artifact_id, "thumbnail_size": thumbnail_size, "user_id": user_id}
         )
         return _artifact(row) if row is not None else None
-
-    async def of_jobs(self, job_ids: Sequence[int]) -> dict[int, list[ArtifactRow]]:
-        """What completed jobs made, each in order, thumbnails after their picture."""
-        found: dict[int, list[ArtifactRow]] = {}
-        if not job_ids:
-            return found
-        for row in await self._database.rows(_OF_JOBS, {"job_ids": list(job_ids)}):
-            found.setdefault(row.job_id, []).append(_artifact(row))
-        return found
 
     async def known(self, ids: Sequence[int]) -> set[int]:
         """Which of these artifacts still have a row."""

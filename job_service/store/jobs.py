@@ -12,6 +12,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
+from job_service.store.job_details import DetailedJob, detailed
 from job_service.store.leases import LeaseKey, error_as_json
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 from job_service.store.tally import UNCOUNTED, Tally
@@ -302,5 +303,20 @@ class JobStore:
         """One job. Raises RefusedError: JOB_NOT_FOUND."""
         found = await self.get([job_id], user_id)
         if job_id not in found:
-            raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
+            raise _no_such_job(job_id)
         return found[job_id]
+
+    async def detailed(self, ids: Sequence[int]) -> dict[int, DetailedJob]:
+        """The jobs with these ids that exist, with their attempts and files."""
+        return await detailed(self._database, ids)
+
+    async def require_detailed(self, job_id: int, user_id: UUID | None) -> DetailedJob:
+        """One job with its attempts and files. Raises RefusedError: JOB_NOT_FOUND."""
+        job = (await self.detailed([job_id])).get(job_id)
+        if job is None or user_id not in (None, job.row.user_id):
+            raise _no_such_job(job_id)
+        return job
+
+
+def _no_such_job(job_id: int) -> RefusedError:
+    return RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")

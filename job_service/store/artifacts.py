@@ -8,16 +8,20 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from job_service.store.database import Database, Row, as_json, statement
+from job_service.store.database import COMMITTED_SOON, Database, Row, as_json, statement
 from job_service.store.joined import Joined
 from job_service.store.leases import LeaseKey
 
 # The row is written before the object, under the lease. An earlier upload of the same file is
 # taken over: its object is overwritten. Of uploads of one file that gathered, the last counts.
-_ANNOUNCE: Final = statement("""
+#
+# The job's completion brings the rows to the disk. If PostgreSQL crashes before, the worker is told
+# that its lease has ended or that its files are not stored: the job runs again, and finds the
+# pictures where ComfyUI has them.
+_ANNOUNCE: Final = statement(f"""
 WITH new AS MATERIALIZED (
     SELECT r.*, job.id, job.attempt
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+    FROM {COMMITTED_SOON}, jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, job_id bigint, lease_token uuid, role text, position integer,
         thumbnail_size integer, filename text, content_type text, size bigint, sha256 text,
         width integer, height integer, node_id text, duration_ms bigint
@@ -46,9 +50,9 @@ JOIN new USING (job_id, role, position, thumbnail_size)
 
 # Rows are locked in the order in which they are announced, so that calls about the same files, of
 # which one announces and another has stored, do not deadlock.
-_STORED: Final = statement("""
+_STORED: Final = statement(f"""
 WITH given AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    SELECT r.* FROM {COMMITTED_SOON}, jsonb_to_recordset(CAST(:rows AS jsonb))
         AS r (n integer, artifact_id bigint, lease_token uuid)
 ), held AS MATERIALIZED (
     SELECT artifact.id, job.lease_token

@@ -30,6 +30,12 @@ def statement(sql: str) -> bytes:
     return str(text(sql).compile(dialect=_DIALECT)).encode()
 
 
+#: In the FROM of a statement: it is answered before it is on the disk, within about a second. For
+#: changes that a crash of PostgreSQL may undo because what follows is then done again. Whatever is
+#: committed later and is on the disk has all that was committed before it there, too.
+COMMITTED_SOON: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS committed_soon"
+
+
 def as_json(value: object) -> str:
     """A value for a jsonb parameter. Plain text keeps one prepared statement for all row counts."""
     return _JSON.encode(value)

@@ -13,15 +13,15 @@ from generation_jobs.v1 import job_error_pb2
 from google.protobuf import json_format
 
 from job_service.jobs.error_policy import FORGIVEN_ATTEMPTS
-from job_service.store.database import Database, Row, as_json, statement
+from job_service.store.database import COMMITTED_SOON, Database, Row, as_json, statement
 from job_service.store.joined import Joined
 from job_service.store.tally import UNCOUNTED, AttemptEnd, Tally
 
 # Renews the leases listed and marks the workers as alive. Answers every lease that the workers
 # hold, also those they did not list.
-_RENEW: Final = statement("""
+_RENEW: Final = statement(f"""
 WITH beat AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:beats AS jsonb))
+    SELECT b.* FROM {COMMITTED_SOON}, jsonb_to_recordset(CAST(:beats AS jsonb))
         AS b (n integer, worker_id bigint, draining boolean)
 ), listed AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:leases AS jsonb))
@@ -55,9 +55,9 @@ FROM generation_jobs WHERE worker_id = :worker_id AND status = 'running'
 """)
 
 # `running_for` turns into a start time on the database's clock, once.
-_PROGRESS: Final = statement("""
+_PROGRESS: Final = statement(f"""
 WITH report AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+    SELECT r.* FROM {COMMITTED_SOON}, jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, job_id bigint, lease_token uuid, progress jsonb, running_for interval,
         prompt_id text
     )

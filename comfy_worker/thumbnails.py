@@ -4,13 +4,15 @@ import asyncio
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from PIL import Image, ImageOps
+
+Result = TypeVar("Result")
 
 SIZES: Final = (150, 300, 600)
 """Lengths in pixels that the longer side is fitted into."""
@@ -52,16 +54,17 @@ class Picture:
     thumbnails: tuple[Thumbnail, ...]
 
 
-async def read_picture(path: Path, sizes: Sequence[int] = SIZES) -> Picture | None:
-    """Measure the picture at ``path`` and make its thumbnails, in a thread.
+async def in_picture_thread(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Run what reads pictures in one of the threads for that."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
+
+
+def read_picture(path: Path, sizes: Sequence[int] = SIZES) -> Picture | None:
+    """Measure the picture at ``path`` and make its thumbnails; blocks.
 
     None for what is no picture, is damaged, or has more than 8192 by 8192 pixels: a small
     file can unpack to any size. Of animations the first frame counts. Nothing is enlarged.
     """
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, _read, path, sizes)
-
-
-def _read(path: Path, sizes: Sequence[int]) -> Picture | None:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size

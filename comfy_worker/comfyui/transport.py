@@ -28,6 +28,8 @@ from comfy_worker.comfyui.health import Health
 _LARGEST_ANSWER: Final = 128 * 1024 * 1024
 _LARGEST_FRAME: Final = 256 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
+_BUFFER: Final = 64 * 1024
+"""Bytes of a download that are written when it ends: a small file needs no way to a thread."""
 _CONNECT_SECONDS: Final = 5.0
 _READ_ATTEMPTS: Final = 3
 _LONGEST_EXCERPT: Final = 200
@@ -128,7 +130,7 @@ class Transport:
                             raise UnexpectedAnswerError(
                                 f"GET /{path} answered {response.status}", status=response.status
                             )
-                        with await to_thread(destination.open, "wb") as target:
+                        with await to_thread(destination.open, "wb", _BUFFER) as target:
                             size, sha256 = await _copy(response.content, target, max_bytes)
                         return size, sha256, response.content_type
         raise AssertionError  # pragma: no cover - tenacity re-raises the last error
@@ -223,7 +225,10 @@ async def _copy(source: aiohttp.StreamReader, target: BinaryIO, max_bytes: int) 
         if size > max_bytes:
             raise OutputTooLargeError(f"the file exceeds {max_bytes} bytes")
         digest.update(chunk)
-        await to_thread(target.write, chunk)
+        if size <= _BUFFER:  # only copied
+            target.write(chunk)
+        else:
+            await to_thread(target.write, chunk)
     return size, digest.hexdigest()
 
 

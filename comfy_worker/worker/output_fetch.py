@@ -24,6 +24,7 @@ from comfy_worker.comfyui import (
     SentPicture,
 )
 from comfy_worker.media import Measures, measure, media_type_of
+from comfy_worker.thumbnails import Picture, in_picture_thread, read_picture
 
 _FETCH_SECONDS: Final = 60.0
 _LONGEST_NAME: Final = 255
@@ -35,12 +36,17 @@ Output: TypeAlias = OutputFile | OutputText | SentPicture
 
 @dataclass(frozen=True, slots=True)
 class FetchedOutput:
-    """``size`` in bytes, ``sha256`` as 32 bytes; the measures of pictures are not among these."""
+    """``size`` in bytes, ``sha256`` as 32 bytes; the measures of pictures are in ``picture``.
+
+    ``content`` is None when the file is large, and still on disk.
+    """
 
     size: int
     sha256: bytes
     media_type: str
     measures: Measures
+    picture: Picture | None
+    content: bytes | None
 
 
 def name_of(output: Output) -> str:
@@ -55,9 +61,11 @@ def name_of(output: Output) -> str:
 
 
 async def fetch_output(
-    output: Output, path: Path, backend: ComfyBackend, *, max_bytes: int
+    output: Output, path: Path, backend: ComfyBackend, *, max_bytes: int, most_in_memory: int
 ) -> FetchedOutput:
-    """Bring an output to ``path``, which is overwritten.
+    """Bring an output to ``path``, which is overwritten, and look at it.
+
+    A file of at most ``most_in_memory`` bytes is taken into memory.
 
     Raises OutputMissingError, also for an empty file, OutputTooLargeError,
     ComfyUnreachableError and UnexpectedAnswerError.
@@ -78,7 +86,9 @@ async def fetch_output(
         raise OutputMissingError(f"{name_of(output)!r} is empty")
     if size > max_bytes:
         raise OutputTooLargeError(f"{name_of(output)!r} exceeds {max_bytes} bytes")
-    return await asyncio.to_thread(_describe, output, path, size, digest, declared)
+    return await in_picture_thread(
+        _describe, output, path, size, digest, declared, size <= most_in_memory
+    )
 
 
 async def _download(
@@ -103,10 +113,18 @@ def _take_over(kept: Path, path: Path) -> tuple[int, bytes]:
     return path.stat().st_size, digest
 
 
-def _describe(output: Output, path: Path, size: int, digest: bytes, declared: str) -> FetchedOutput:
+def _describe(
+    output: Output, path: Path, size: int, digest: bytes, declared: str, take: bool
+) -> FetchedOutput:
     if isinstance(output, OutputText):
-        return FetchedOutput(size, digest, "text/plain", Measures())
-    with path.open("rb") as content:
-        head = content.read(_HEAD_BYTES)
-    media_type = media_type_of(head, name_of(output), declared)
-    return FetchedOutput(size, digest, media_type, measure(path, media_type))
+        media_type, measures, picture = "text/plain", Measures(), None
+    else:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        media_type = media_type_of(head, name_of(output), declared)
+        measures, picture = measure(path, media_type), read_picture(path)
+    content = None
+    if take:
+        content = path.read_bytes()
+        path.unlink()
+    return FetchedOutput(size, digest, media_type, measures, picture, content)

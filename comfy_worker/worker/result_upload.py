@@ -11,7 +11,7 @@ from generation_jobs.v1 import artifact_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.comfyui import ComfyBackend
-from comfy_worker.thumbnails import Picture, Thumbnail, read_picture
+from comfy_worker.thumbnails import Thumbnail
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.output_fetch import FetchedOutput, Output, fetch_output, name_of
 from comfy_worker.worker.retrying import persistently
@@ -73,26 +73,28 @@ class ResultUpload:
         """Every output, each followed by its thumbnails."""
         for position, output in enumerate(outputs):
             path = folder / str(position)
-            fetched = await fetch_output(output, path, self._backend, max_bytes=self._max_bytes)
-            picture = await read_picture(path)
-            header = self._output_header(position, output, fetched, picture)
-            if fetched.size > MOST_BYTES:
-                yield ArtifactFile(header, path)
-            else:
-                yield ArtifactFile(header, await asyncio.to_thread(_taken, path))
-            for thumbnail in picture.thumbnails if picture is not None else ():
+            fetched = await fetch_output(
+                output,
+                path,
+                self._backend,
+                max_bytes=self._max_bytes,
+                most_in_memory=MOST_BYTES,
+            )
+            header = self._output_header(position, output, fetched)
+            yield ArtifactFile(header, path if fetched.content is None else fetched.content)
+            for thumbnail in fetched.picture.thumbnails if fetched.picture is not None else ():
                 yield ArtifactFile(
                     self._thumbnail_header(position, output, thumbnail), thumbnail.content
                 )
 
     def _output_header(
-        self, position: int, output: Output, fetched: FetchedOutput, picture: Picture | None
+        self, position: int, output: Output, fetched: FetchedOutput
     ) -> pb.ArtifactHeader:
         header = self._header(position, output, artifact_pb2.ARTIFACT_ROLE_OUTPUT)
         header.content_type = fetched.media_type
         header.size = fetched.size
         header.sha256 = fetched.sha256
-        measured = picture or fetched.measures
+        measured = fetched.picture or fetched.measures
         header.width, header.height = measured.width, measured.height
         if fetched.measures.duration is not None:
             header.duration.FromTimedelta(fetched.measures.duration)
@@ -137,10 +139,3 @@ class ResultUpload:
         if isinstance(file.content, Path):
             await asyncio.to_thread(file.content.unlink)
         return artifact
-
-
-def _taken(path: Path) -> bytes:
-    """Read a file and remove it."""
-    content = path.read_bytes()
-    path.unlink()
-    return content

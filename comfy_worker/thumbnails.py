@@ -83,8 +83,10 @@ def read_picture(path: Path, sizes: Sequence[int] = SIZES) -> Picture | None:
         if thumbnails and fitted == copy.size:
             content = thumbnails[-1].content
         else:
-            # From the next larger one: a third of the work of starting over.
-            copy = copy.resize(fitted, Image.Resampling.LANCZOS, reducing_gap=2.0)
+            # From the next larger one: a third of the work of starting over. Hamming takes less
+            # than half the time of Lanczos; WebP loses far more than the difference (under 0.6 of
+            # 38 dB).
+            copy = copy.resize(fitted, Image.Resampling.HAMMING, reducing_gap=2.0)
             content = _webp(copy)
         thumbnails.append(Thumbnail(size, *fitted, content))
     return Picture(width, height, tuple(reversed(thumbnails)))

@@ -35,6 +35,8 @@ def check() -> None:
     findings = asyncio.run(self_check.run(settings))
     for finding in findings:
         typer.echo(f"{'ok    ' if finding.good else 'FAILED'}  {finding.subject}: {finding.says}")
+        if finding.remedy:
+            typer.echo(f"        → {finding.remedy}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 

@@ -67,7 +67,7 @@ def expected() -> str | None:
 
 def current(database_url: str) -> str | None:
     """The revision the database is at; ``None`` when it was never migrated."""
-    with _connect(database_url) as connection:
+    with connected(database_url) as connection:
         return _current(connection)
 
 
@@ -83,7 +83,7 @@ def upgrade(database_url: str) -> None:
         MigrationError: a newer version migrated this database, or another process has been
             migrating for longer than five minutes.
     """
-    with _connect(database_url) as connection, _alone(connection):
+    with connected(database_url) as connection, _alone(connection):
         found = _current(connection)
         if revisions().state_of(found) is SchemaState.UNKNOWN:
             raise MigrationError(
@@ -95,7 +95,8 @@ def upgrade(database_url: str) -> None:
 
 
 @contextmanager
-def _connect(database_url: str) -> Iterator[Connection]:
+def connected(database_url: str) -> Iterator[Connection]:
+    """A connection of its own. Raises MigrationError when the database cannot be reached."""
     engine = create_engine(database_url, poolclass=NullPool, connect_args=CONNECT_ARGUMENTS)
     try:
         connection = engine.connect()

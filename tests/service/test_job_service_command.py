@@ -47,7 +47,7 @@ def test_check_tells_an_empty_database_from_a_migrated_one(data_dir: Path) -> No
     assert migrated.returncode == 0
     assert migrated.stdout == f"schema at revision {migrate.expected()}\n"
     assert after.returncode == 0, after.stdout
-    assert after.stdout.count("ok    ") == 4
+    assert after.stdout.count("ok    ") == 5
     assert "access: 127.0.0.1:50051 in the clear; every caller is the local admin" in after.stdout
 
 
@@ -66,6 +66,7 @@ def test_check_reports_what_it_cannot_reach(tmp_path: Path, data_dir: Path) -> N
 
     assert checked.returncode == 1
     assert "FAILED  database: cannot reach the database" in checked.stdout
+    assert "        → start PostgreSQL, and see that host, port" in checked.stdout
     assert "FAILED  artifact store: file://" in checked.stdout
     assert "FAILED  access: cannot read" in checked.stdout
     assert "s3cret" not in checked.stdout + checked.stderr

@@ -63,7 +63,7 @@ def test_other_alembic_users_of_the_database_are_not_disturbed(empty_database_ur
 
 
 def test_rows_of_the_first_version_survive_every_step(empty_database_url: str) -> None:
-    with migrate._connect(empty_database_url) as connection:
+    with migrate.connected(empty_database_url) as connection:
         command.upgrade(migrate._config(connection), "0001")
         connection.commit()
     _execute(

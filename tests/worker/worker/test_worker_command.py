@@ -1,6 +1,7 @@
 """``comfy-worker`` as an operator runs it: a process, its signals, its exit codes."""
 
 import asyncio
+import json
 import os
 import signal
 import sysconfig
@@ -13,7 +14,7 @@ from generation_jobs.v1 import job_pb2
 
 from comfy_worker.simulator import Simulator
 from job_service.client import JobServiceClient
-from tests.worker.worker.asking import SECONDS, completed, picture
+from tests.worker.worker.asking import SECONDS, completed, ended, picture
 
 Run = Callable[..., Awaitable[Process]]
 
@@ -145,3 +146,24 @@ async def test_config_shows_every_setting(command: Run, service: str) -> None:
     assert f"COMFY_WORKER_JOB_SERVICE={service}" in output
     assert "COMFY_WORKER_NAME=box" in output
     assert "hidden" not in output
+
+
+async def test_every_line_about_a_job_names_it_and_none_holds_its_prompt(
+    command: Run, jobs: JobServiceClient, simulator: Simulator
+) -> None:
+    canary = "CANARY-of-a-prompt"
+    process = await command("run", COMFY_WORKER_LOG_FORMAT="json")
+    done = await jobs.create_job(picture(prompt=canary, negative_prompt=canary))
+    await completed(jobs, done.id)
+    simulator.faults.fail_node("CLIPTextEncode")
+    failed = await jobs.create_job(picture(prompt=canary, max_attempts=1))
+    await ended(jobs, failed.id)
+    process.send_signal(signal.SIGTERM)
+    output = await output_of(process)
+    assert canary not in output
+    lines = [json.loads(line) for line in output.splitlines()]
+    told = {line["event"]: line for line in lines}
+    for event, job_id in (("job completed", done.id), ("job failed", failed.id)):
+        said = told[event]
+        assert (said["job_id"], said["attempt"]) == (job_id, 1)
+        assert said["backend"].startswith("127.0.0.1-")

@@ -1,7 +1,12 @@
-"""How comfy_worker logs: one line an event, to standard error, for people or for machines."""
+"""How comfy_worker logs: one line an event, to standard error, for people or for machines.
 
+What others sent is in there; it never starts a line of its own and never drives a terminal.
+"""
+
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -19,9 +24,10 @@ def configure(level: LogLevel, form: LogFormat) -> None:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form is LogFormat.JSON
         else [
+            _printable_values,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+                colors=sys.stderr.isatty(), exception_formatter=_indented_traceback
+            ),
         ]
     )
     structlog.configure(
@@ -38,3 +44,28 @@ def configure(level: LogLevel, form: LogFormat) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+
+
+def _printable_values(
+    _logger: structlog.typing.WrappedLogger, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {
+        key: _printable(value) if isinstance(value, str) else value for key, value in event.items()
+    }
+
+
+def _printable(text: str) -> str:
+    """The text with every character escaped that is none to look at, if there is one."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _indented_traceback(target: TextIO, exception: structlog.typing.ExcInfo) -> None:
+    """Write a traceback without the values of variables, secrets among them.
+
+    Indented, so that no line of an error's message looks like one of the log.
+    """
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exception)
+    target.writelines(
+        "\n    " + _printable(line) for line in filter(None, plain.getvalue().splitlines())
+    )

@@ -50,10 +50,20 @@ class RealProcess:
                 stderr=log,
             )
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def seen(self) -> psutil.Process:
+        """What the operating system knows of it."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
     def memory(self) -> int:
         """Bytes of its resident memory now."""
-        assert self._process is not None
-        return int(psutil.Process(self._process.pid).memory_info().rss)
+        return int(self.seen().memory_info().rss)
 
     def peak_memory(self) -> int:
         """Most bytes of resident memory it has ever had (Linux)."""

@@ -7,47 +7,20 @@ from typing import Any
 
 import grpc
 import pytest
-from generation_jobs.v1 import (
-    generation_job_service_pb2,
-    job_error_pb2,
-    job_pb2,
-    model_service_pb2,
-    operator_service_pb2,
-    worker_service_pb2,
-)
 from generation_jobs.v1 import generation_job_service_pb2 as pb
+from generation_jobs.v1 import job_error_pb2, job_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job_service import server
 from job_service.settings import Settings
+from tests.every_method import BLAMELESS, METHODS, start_call
 from tests.jobs_protocol import ProtocolClient, refusal
 from tests.wild_jobs import messages
 from tests.worker_protocol import ProtocolWorker
 
-METHODS: list[MethodDescriptor] = [
-    method
-    for file, name in (
-        (generation_job_service_pb2, "GenerationJobService"),
-        (model_service_pb2, "ModelService"),
-        (operator_service_pb2, "OperatorService"),
-        (worker_service_pb2, "WorkerService"),
-    )
-    for method in file.DESCRIPTOR.services_by_name[name].methods
-]
-#: What is wrong with the request, or with what it is about; never that the service has failed.
-BLAMELESS = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
 #: Fields by which a call is held: tests do not wait.
 HOLDING = ("wait",)
 EXAMPLES = [10, pytest.param(100, marks=[pytest.mark.heavy, pytest.mark.timeout(900)])]
@@ -98,14 +71,7 @@ async def _five_jobs(channel: grpc.aio.Channel) -> None:
 
 async def answered(channel: grpc.aio.Channel, method: MethodDescriptor, sent: Any) -> None:
     """Make the call, of whatever kind; it must be answered, or refused for what it is."""
-    assert method.containing_service is not None
-    path = f"/{method.containing_service.full_name}/{method.name}"
-    kind = f"{_kind(method.client_streaming)}_{_kind(method.server_streaming)}"
-    call: Any = getattr(channel, kind)(
-        path,
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=GetMessageClass(method.output_type).FromString,
-    )(iter(sent) if method.client_streaming else sent[0], timeout=20)
+    call = start_call(channel, method, sent, timeout=20)
     try:
         if method.server_streaming:
             async for _ in call:
@@ -115,14 +81,10 @@ async def answered(channel: grpc.aio.Channel, method: MethodDescriptor, sent: An
             await call
     except grpc.aio.AioRpcError as error:
         said = refusal(error)
-        assert said.status in BLAMELESS, (path, sent, said)
+        assert said.status in BLAMELESS, (method.full_name, sent, said)
         assert said.details_bytes <= 4096
         if said.status is grpc.StatusCode.INVALID_ARGUMENT:
-            assert said.fields, (path, sent, said)
-
-
-def _kind(streaming: bool) -> str:
-    return "stream" if streaming else "unary"
+            assert said.fields, (method.full_name, sent, said)
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)

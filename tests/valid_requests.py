@@ -31,12 +31,18 @@ CONTENT: Final = b"a picture"
 
 
 class ValidRequests:
-    """A client and a worker who do everything right, each time with a job of their own."""
+    """A client and a worker who do everything right, each time with a job of their own.
+
+    The worker takes jobs for the backend of its name, so several of these keep out of each other's
+    way.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
         self._client = ProtocolClient(channel)
         self._inputs = InputClient(channel)
+        self._backend = name
         self.worker = ProtocolWorker(channel, name)
+        self.worker.offer.backend_labels.append(name)
         self._other_worker = ProtocolWorker(channel, f"{name}-other")
 
     async def ready(self) -> Self:
@@ -54,7 +60,7 @@ class ValidRequests:
             if rpc in kinds:
                 return list(kinds[rpc](self.worker))
         if rpc in _OF_A_JOB:
-            return [_OF_A_JOB[rpc](await self._client.create())]
+            return [_OF_A_JOB[rpc](await self._client.create(backend=self._backend))]
         if rpc in _OF_A_LEASE:
             lease = await self.lease()
             return list(_OF_A_LEASE[rpc](self.worker, lease))
@@ -63,7 +69,7 @@ class ValidRequests:
 
     async def lease(self, **fields: Any) -> worker_service_pb2.Lease:
         """A new job, leased."""
-        created = await self._client.create(priority=100, **fields)
+        created = await self._client.create(priority=100, backend=self._backend, **fields)
         while True:
             lease = await self.worker.lease_one()
             if lease.job_id == created.id:
@@ -77,7 +83,7 @@ class ValidRequests:
         return stored
 
     async def _retry_job(self) -> Message:
-        created = await self._client.create()
+        created = await self._client.create(backend=self._backend)
         await self._client.cancel(created.id)
         return pb.RetryJobRequest(id=created.id)
 

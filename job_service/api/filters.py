@@ -1,5 +1,6 @@
 """What a client asks of a list: conditions and order, decoded and checked."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ def conditions(
         user_id = named
     checks.text(f"{path}.checkpoint_model", filters.checkpoint_model, longest=limits.MAX_NAME)
     checks.text(f"{path}.search", filters.search, longest=_MAX_SEARCH)
+    if _MANY_NEGATIONS.search(filters.search):
+        checks.wrong(f"{path}.search", "must not have 25 minus signs without a word among them")
     for n, backend in enumerate(filters.backends[: limits.MAX_CHOICES]):
         checks.text(f"{path}.backends[{n}]", backend, longest=limits.MAX_WORD)
     for key, value in filters.labels.items():
@@ -98,6 +101,8 @@ def listing_of(
 
 
 _MAX_SEARCH: Final = 1_000
+#: PostgreSQL stacks negations until their word comes, and has room for 32.
+_MANY_NEGATIONS: Final = re.compile(r"(?:-[^\w-]*){25}")
 _TIMES: Final = ("created_after", "created_before", "completed_after", "completed_before")
 
 

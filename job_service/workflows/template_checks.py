@@ -44,8 +44,7 @@ def template_problems(
     problems = ProblemList()
     if not TEMPLATE_NAME.fullmatch(template.name):
         problems.add("name", TEMPLATE_NAME_RULE)
-    if len(template.description) > MAX_DESCRIPTION:
-        problems.add("description", f"must have at most {MAX_DESCRIPTION} characters")
+    problems.extend(_description_problems(template.description))
     if len(template.parameters) > MAX_PARAMETERS:
         problems.add("parameters", f"must have at most {MAX_PARAMETERS} entries")
         return list(problems)
@@ -101,11 +100,17 @@ def _parameter_problems(parameter: Parameter) -> Iterator[Problem]:
             yield Problem("default_json", problem)
 
 
+def _description_problems(text: str) -> Iterator[Problem]:
+    if len(text) > MAX_DESCRIPTION:
+        yield Problem("description", f"must have at most {MAX_DESCRIPTION} characters")
+    if "\0" in text:
+        yield Problem("description", "must not contain the character NUL (U+0000)")
+
+
 def _naming_problems(parameter: Parameter) -> Iterator[Problem]:
     if not _PARAMETER_NAME.fullmatch(parameter.name):
         yield Problem("name", 'must have 1 to 63 letters, digits and "_"')
-    if len(parameter.description) > MAX_DESCRIPTION:
-        yield Problem("description", f"must have at most {MAX_DESCRIPTION} characters")
+    yield from _description_problems(parameter.description)
     expected = FIELD_TYPES.get(parameter.name)
     if expected and parameter.type not in expected:
         words = " or ".join(sorted(each.name for each in expected))

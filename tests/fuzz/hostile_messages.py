@@ -106,7 +106,7 @@ class HostileMessages:
             return known
         if self._random.random() < 0.3:
             return self._random.choice(_ORDINARY)
-        if self._random.random() < 0.2:
+        if self._random.random() < 0.05:
             return f"w{self._random.getrandbits(64):x}"  # what nobody has said before
         text = self._random.choice(self._texts)
         # Long ones are rare: they make the whole slow, and find little.

@@ -265,3 +265,17 @@ async def test_a_token_is_bound_to_its_order(client: ProtocolClient, sql: Sql) -
         client.list_jobs(page_size=5, page_token=token, order_by=pb.JOB_ORDER_UPDATED_DESC)
     )
     assert (error.status, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("page_token",))
+
+
+@pytest.mark.parametrize("filling", ["", " ", "\u2010 ", '"', "(", "& ", "_"])
+async def test_negations_without_end_are_searched_for_or_refused(
+    client: ProtocolClient, filling: str
+) -> None:
+    await client.create(prompt="a fox")
+    for count in range(1, 60):
+        search = f"-{filling}" * count
+        asked = client.list_jobs(filter=job_pb2.JobFilter(search=search))
+        if count < 25 or filling == "_":
+            await asked
+        else:
+            assert (await refused(asked)).fields == ("filter.search",)

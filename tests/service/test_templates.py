@@ -195,6 +195,7 @@ async def test_everything_wrong_with_a_template_is_named(templates: Templates) -
             parameter("odd", "INTEGER", "nowhere.width"),
         ],
     )
+    wrong.parameters[2].description = "\0"
     refusal = await refused(templates.create(wrong))
     assert (refusal.status, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
     assert {
@@ -203,6 +204,7 @@ async def test_everything_wrong_with_a_template_is_named(templates: Templates) -
         "template.parameters[0].type",
         "template.parameters[1].targets[0].input_name",
         "template.parameters[2].targets[0].node_id",
+        "template.parameters[2].description",
     } <= set(refusal.fields)
 
 

@@ -7,6 +7,8 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
+from job_service.client.cli.terminal_text import drives_terminal
+
 # Columns of output that nobody's window limits, for example in a file.
 _WIDE = 160
 
@@ -30,4 +32,12 @@ def print_json(message: Message, *, on_one_line: bool = False) -> None:
         indent=None if on_one_line else 2,
         ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8",
     )
-    print(text, flush=True)
+    print(_escaped(text), flush=True)
+
+
+def _escaped(text: str) -> str:
+    r"""JSON in which ``\uXXXX`` stands for what could drive a terminal."""
+    return "".join(
+        f"\\u{ord(character):04x}" if drives_terminal(character) else character
+        for character in text
+    )

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 from generation_jobs.v1.workflow_template_pb2 import ParameterType, TemplateParameter
 from rich.table import Table
+from rich.text import Text
 
 from job_service.client.cli import console, session
 from job_service.client.cli.exit_codes import ExitCode
 from job_service.client.cli.option_syntax import TemplateName, parse_template
 from job_service.client.cli.option_types import Json, reading
 from job_service.client.cli.tables import plain_table
+from job_service.client.cli.terminal_text import one_line
 from job_service.client.cli.words import word
 from job_service.client.client import JobServiceClient
 
@@ -37,7 +39,7 @@ def templates(
             if json:
                 console.print_json(each, on_one_line=True)
             else:
-                table.add_row(each.name, str(each.version), each.description)
+                table.add_row(each.name, str(each.version), Text(one_line(each.description)))
         if not json:
             console.stdout().print(table)
         return ExitCode.OK
@@ -48,7 +50,8 @@ def templates(
         if json:
             console.print_json(found)
         else:
-            console.stdout().print(f"{found.name}, version {found.version}: {found.description}")
+            described = f"{found.name}, version {found.version}: {one_line(found.description)}"
+            console.stdout().print(Text(described))
             console.stdout().print(_parameters(found.parameters))
         return ExitCode.OK
 
@@ -66,5 +69,6 @@ def _parameters(parameters: Iterable[TemplateParameter]) -> Table:
             "required" if each.required else "",
         ]
         kind = word(ParameterType, each.type)
-        table.add_row(each.name, kind, ", ".join(filter(None, values)), each.description)
+        told = (", ".join(filter(None, values)), each.description)
+        table.add_row(each.name, kind, *(Text(one_line(text)) for text in told))
     return table

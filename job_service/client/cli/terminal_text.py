@@ -10,7 +10,7 @@ _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 def printable(text: str) -> str:
     """Answer ``text`` with what could drive a terminal shown as U+FFFD; lines stay lines."""
     return "".join(
-        "\ufffd" if _drives_terminal(character) else character
+        "\ufffd" if drives_terminal(character) else character
         for character in text.replace("\r\n", "\n").expandtabs(4)
     )
 
@@ -20,7 +20,8 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _drives_terminal(character: str) -> bool:
+def drives_terminal(character: str) -> bool:
+    """Whether a character does more than to be seen; the end of a line does not."""
     if character == "\n":
         return False
-    return unicodedata.category(character) in {"Cc", "Cs"} or character in _BIDI
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _BIDI

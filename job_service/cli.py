@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -15,6 +16,14 @@ from job_service.jobs.principal import Role
 
 if TYPE_CHECKING:
     from job_service.settings import Settings
+
+
+class Running(StrEnum):
+    """What becomes of former jobs that were at work."""
+
+    REQUEUE = "requeue"
+    FAIL = "fail"
+
 
 app = typer.Typer(
     help="Serves generation jobs over gRPC. Settings: environment variables JOB_SERVICE_…, "
@@ -54,10 +63,101 @@ def serve(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's schema up to date, and say which revision it is at."""
+    """Bring the database's schema up to date, and say which revision it is at.
+
+    In a database with the tables of the former system: import them in place, with the cutover.
+    """
     from job_service import process
 
-    typer.echo(f"schema at revision {asyncio.run(process.migrate(_settings()))}")
+    typer.echo(f"schema at revision {asyncio.run(process.migrate(_settings(), typer.echo))}")
+
+
+@app.command("import-legacy")
+def import_legacy(
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Database with the former tables, postgresql://…; it is only read. Without it the "
+            "former tables are in job_service's own database, and are imported in place.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Go through everything, and write nothing.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a transaction.")] = 5000,
+    cutover: Annotated[
+        bool,
+        typer.Option(
+            "--cutover",
+            help="Bring over jobs that are not at rest, too, and, in place, put job_service's "
+            "tables where the former ones are. These are kept in the schema legacy.",
+        ),
+    ] = False,
+    running: Annotated[
+        Running, typer.Option(help="What becomes of jobs that were at work.")
+    ] = Running.REQUEUE,
+    artifacts_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the files that former paths name: they are taken into the artifact "
+            "store. Without it they stay references."
+        ),
+    ] = None,
+    drop_legacy: Annotated[
+        bool,
+        typer.Option("--drop-legacy", help="Drop the former tables after a cutover in place."),
+    ] = False,
+    dump: Annotated[
+        Path | None,
+        typer.Option(help="File that --drop-legacy dumps to, and --undo restores from."),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Go back to how it was before the import.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="File to write the report to, as JSON.")
+    ] = None,
+    id_headroom: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Ids left free above the former jobs', for those the application still creates, "
+            "before the ids of jobs that cannot keep theirs.",
+        ),
+    ] = 1_000_000,
+) -> None:
+    """Bring the jobs of the former system over; exit code 1 unless all of it is verified."""
+    from job_service import process
+    from job_service.legacy.command import Command
+    from job_service.legacy.importing import Options
+
+    settings = _settings()
+
+    def command(url: str) -> Command:
+        return Command(
+            options=Options(
+                url=url,
+                source_url=from_,
+                dry_run=dry_run,
+                batch=batch,
+                cutover=cutover,
+                running="pending" if running is Running.REQUEUE else "failed",
+                artifacts_root=artifacts_root,
+                artifact_store=settings.artifact_store,
+                id_headroom=id_headroom,
+                max_running=settings.max_running_per_user,
+            ),
+            undo=undo,
+            drop=drop_legacy,
+            dump=dump,
+            report=report,
+        )
+
+    if undo and drop_legacy:
+        raise typer.BadParameter("--undo and --drop-legacy exclude each other")
+    asyncio.run(process.import_legacy(settings, command, typer.echo))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -10,6 +10,9 @@ import structlog
 from job_service import server
 from job_service.cannot_run import CannotRunError
 from job_service.embedded_postgres import EmbeddedPostgres
+from job_service.legacy import command as legacy
+from job_service.legacy.command import Command, former_tables
+from job_service.legacy.importing import Options
 from job_service.settings import Settings
 from job_service.store import migrate as schema
 from job_service.store.migrate import SchemaState
@@ -30,6 +33,7 @@ async def run(settings: Settings) -> None:
     _end_on_signals()
     try:
         async with database(settings) as (url, embedded):
+            await _refuse_former_tables(url)
             if embedded or settings.migrate:
                 await _upgrade(url)
             else:
@@ -39,10 +43,29 @@ async def run(settings: Settings) -> None:
         logger.info("stopped while starting")
 
 
-async def migrate(settings: Settings) -> str:
-    """Bring the schema up to date and answer the revision it is at."""
+async def migrate(settings: Settings, say: Callable[[str], None]) -> str:
+    """Bring the schema up to date and answer the revision it is at.
+
+    Tables of the former system are imported first, in place. ``say`` is told of it.
+    """
     async with database(settings) as (url, _):
+        if await former_tables(url) is not None:
+            options = Options(
+                url=url,
+                cutover=True,
+                artifact_store=settings.artifact_store,
+                max_running=settings.max_running_per_user,
+            )
+            await legacy.run(Command(options=options), say)
         return await _upgrade(url)
+
+
+async def import_legacy(
+    settings: Settings, command: Callable[[str], Command], say: Callable[[str], None]
+) -> None:
+    """Run an import, or what belongs to it; ``command`` is made for the database's URL."""
+    async with database(settings) as (url, _):
+        await legacy.run(command(url), say)
 
 
 @asynccontextmanager
@@ -95,6 +118,16 @@ async def _upgrade(url: str) -> str:
     revision = str(await asyncio.to_thread(schema.current, url))
     logger.info("schema is up to date", revision=revision)
     return revision
+
+
+async def _refuse_former_tables(url: str) -> None:
+    state = await former_tables(url)
+    if state is not None:
+        raise CannotRunError(
+            f"the database has the tables of the former system (state {state}): run `job-service "
+            "import-legacy --dry-run` to see what there is, and `job-service migrate` to bring "
+            "them over"
+        )
 
 
 def _require_schema(url: str) -> None:

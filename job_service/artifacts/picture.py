@@ -56,6 +56,22 @@ def read_picture(file: BinaryIO) -> Picture:
         raise NotAPictureError(f"is damaged or cut off: {str(error)[:120]}") from error
 
 
+def look_at_picture(file: BinaryIO) -> Picture | None:
+    """What the head of a file says of the picture in it, animations too; None: it is none."""
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            return Picture(_MEDIA_TYPES[image.format or ""], *image.size)
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ):
+        return None
+
+
 def _read(file: BinaryIO) -> Picture:
     with Image.open(file, formats=_FORMATS) as image:
         width, height = image.size

@@ -84,20 +84,36 @@ def upgrade(database_url: str) -> None:
             migrating for longer than five minutes.
     """
     with connected(database_url) as connection, _alone(connection):
-        found = _current(connection)
-        if revisions().state_of(found) is SchemaState.UNKNOWN:
-            raise MigrationError(
-                f"the database is at revision {found}, which this version does not know: "
-                "a newer version migrated it"
-            )
-        command.upgrade(_config(connection), "heads")
-        connection.commit()
+        _upgrade(connection)
+
+
+def upgrade_under_lock(database_url: str, schema: str | None = None) -> None:
+    """Do the same for a caller that holds the advisory lock.
+
+    ``schema``: where the tables go, whatever there is elsewhere; default: where unqualified names
+    lead. Raises MigrationError when a newer version migrated them.
+    """
+    options = "" if schema is None else f'-c search_path="{schema}"'
+    with connected(database_url, options) as connection:
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    found = _current(connection)
+    if revisions().state_of(found) is SchemaState.UNKNOWN:
+        raise MigrationError(
+            f"the database is at revision {found}, which this version does not know: "
+            "a newer version migrated it"
+        )
+    command.upgrade(_config(connection), "heads")
+    connection.commit()
 
 
 @contextmanager
-def connected(database_url: str) -> Iterator[Connection]:
+def connected(database_url: str, options: str = "") -> Iterator[Connection]:
     """A connection of its own. Raises MigrationError when the database cannot be reached."""
-    engine = create_engine(database_url, poolclass=NullPool, connect_args=CONNECT_ARGUMENTS)
+    arguments = CONNECT_ARGUMENTS | ({"options": options} if options else {})
+    engine = create_engine(database_url, poolclass=NullPool, connect_args=arguments)
     try:
         connection = engine.connect()
     except DBAPIError as error:

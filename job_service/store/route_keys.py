@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from job_service.jobs.routing import Needs
-from job_service.store.database import Database, Row, as_json, statement
+from job_service.store.database import Connection, Database, Row, as_json, statement
 
 _INTERN: Final = statement("""
 INSERT INTO route_keys (digest, needs)
@@ -22,7 +22,7 @@ _NEWER: Final = statement("SELECT id, needs FROM route_keys WHERE id > :known OR
 class RouteKeys:
     """Ids of needs. Kept in memory: keys are never changed or removed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Connection) -> None:
         self._database = database
         self._ids: dict[Needs, int] = {}
         self._needs: dict[int, Needs] = {}

@@ -1,0 +1,1 @@
+"""Brings the rows of the former system's tables into ``generation_jobs``, and back."""

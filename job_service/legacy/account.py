@@ -1,0 +1,111 @@
+"""What an import has to show for itself, read from its tables into the report."""
+
+from typing import Any, Final
+
+from job_service.legacy import former, models, verification
+from job_service.legacy.inspection import Found
+from job_service.legacy.passes import Passes, VerificationError
+from job_service.legacy.report import Report, RowList
+from job_service.legacy.session import Driver, one
+
+_FETCHED: Final = 500
+
+_LISTED: Final = """
+SELECT before.source, before.source_id, before.job_id, before.outcome, before.conflict, (
+    SELECT jsonb_agg(jsonb_build_object(
+        'field', regexp_replace(field, '^request\\.', ''),
+        'old', job.params #> ARRAY['legacy', field, 'value'],
+        'why', job.params #>> ARRAY['legacy', field, 'why']
+    ) ORDER BY n)
+    FROM unnest(before.adjusted) WITH ORDINALITY AS adjusted (field, n)
+) AS fields
+FROM legacy_rows AS before LEFT JOIN generation_jobs AS job ON job.id = before.job_id
+WHERE (before.outcome = 'combined' OR before.adjusted IS NOT NULL OR before.conflict) {condition}
+ORDER BY before.source, before.source_id
+"""
+
+
+async def list_rows(driver: Driver, rows: RowList, condition: str = "") -> None:
+    """List what was combined, adjusted or left alone; a server-side cursor bounds the memory."""
+    async with driver.transaction(), driver.cursor(name="listed") as cursor:
+        cursor.itersize = _FETCHED
+        await cursor.execute(_LISTED.format(condition=condition).encode())
+        async for source, source_id, job_id, outcome, conflict, fields in cursor:
+            _list_row(rows, source, source_id, job_id, outcome, conflict, fields or [])
+
+
+def _list_row(
+    rows: RowList,
+    source: str,
+    source_id: int,
+    job_id: int,
+    outcome: str,
+    conflict: bool,
+    fields: list[dict[str, Any]],
+) -> None:
+    if conflict:
+        rows.add("conflict", source, source_id, job_id)
+    elif outcome == "combined":
+        rows.add("combined", source, source_id, job_id, fields)
+    else:
+        rows.add("adjusted", source, source_id, job_id, fields)
+
+
+async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -> None:
+    """Fill in counts and checksums.
+
+    Raises VerificationError when rows are missing, or have not arrived as they were.
+    """
+    for name, checked in passes.checked.items():
+        before, missing = await verification.count(driver, name)
+        (conflicts,) = await one(
+            driver, f"SELECT count(*) FROM legacy_rows WHERE source = '{name}' AND conflict"
+        )
+        imported, combined = await one(
+            driver,
+            "SELECT count(*) FILTER (WHERE outcome = 'imported'),"
+            f" count(*) FILTER (WHERE outcome = 'combined') FROM legacy_rows"
+            f" WHERE source = '{name}'",
+        )
+        waiting = missing if report.phase == "importing" and not report.dry_run else 0
+        report.counts[name] = {
+            "before": before,
+            "after": imported + combined,
+            "imported": imported,
+            "combined": combined,
+            "waiting": waiting,
+            "conflicts": conflicts,
+            "rejected": 0,
+        }
+        report.checksums += [
+            {
+                "table": name,
+                "field": field,
+                "rows": sums.rows,
+                "before": str(sums.before),
+                "after": str(sums.after),
+            }
+            for field, sums in checked.fields.items()
+            if sums.rows or sums.before != sums.after
+        ]
+        if missing != waiting:
+            raise VerificationError(f"{missing - waiting} rows of {name} have not arrived")
+    if found.models is not None:
+        await _settle_models(driver, found, report)
+
+
+async def _settle_models(driver: Driver, found: Found, report: Report) -> None:
+    assert found.models is not None
+    there, here, before, after = await models.check_models(driver, found.models)
+    report.counts[former.MODELS] = {"before": there, "after": here}
+    report.checksums.append(
+        {
+            "table": former.MODELS,
+            "field": "row",
+            "rows": there,
+            "before": str(before),
+            "after": str(after),
+        }
+    )
+    if there != here or before != after:
+        raise VerificationError(f"rows of {former.MODELS} have not arrived as they were")

@@ -1,0 +1,69 @@
+"""What ``job-service import-legacy`` does: one action, one report."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from job_service.jobs.refusals import RefusedError
+from job_service.legacy import importing
+from job_service.legacy.dropping import drop_legacy
+from job_service.legacy.importing import Options
+from job_service.legacy.inspection import inspect, is_migrated
+from job_service.legacy.report import Report
+from job_service.legacy.session import ImportFailedError, connect
+from job_service.legacy.undo import undo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What is asked for. ``dump``: to be written with ``drop``, or read with ``undo``."""
+
+    options: Options
+    undo: bool = False
+    drop: bool = False
+    dump: Path | None = None
+    report: Path | None = None
+
+
+async def run(command: Command, say: Callable[[str], None]) -> None:
+    """Do it and write the report, also of what failed.
+
+    Raises ImportFailedError.
+    """
+    options = command.options
+    report = Report(
+        mode="in place" if options.source_url is None else "from", dry_run=options.dry_run
+    )
+    action: Awaitable[None]
+    if command.undo:
+        report.action = "undo"
+        action = undo(options.url, report, command.dump, say)
+    elif command.drop:
+        report.action = "drop legacy"
+        action = drop_legacy(options.url, report, command.dump, say)
+    else:
+        report.action = "cutover" if options.cutover else "import"
+        action = importing.run(options, report, say)
+    try:
+        await action
+    except (ImportFailedError, RefusedError) as error:
+        report.verified = False
+        report.problems.append(str(error))
+        _write(report, command, say)
+        raise ImportFailedError(str(error)) from error
+    _write(report, command, say)
+
+
+def _write(report: Report, command: Command, say: Callable[[str], None]) -> None:
+    if command.report is not None:
+        report.write_json(command.report)
+    report.print_rest(say, all_rows=command.report is None)
+
+
+async def former_tables(url: str) -> str | None:
+    """The state of the former tables where the service's own should be; None: there are none."""
+    async with connect(url) as driver:
+        if await is_migrated(driver):
+            return None
+        found = await inspect(driver)
+    return None if found is None else found.state

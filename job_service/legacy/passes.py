@@ -1,0 +1,155 @@
+"""Passes over the former tables: range by range, each brought over and compared at once."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from job_service.legacy import former, matching, models, verification
+from job_service.legacy.batch import BatchImport, Done, Event, IdCollisionError, Range
+from job_service.legacy.inspection import Found
+from job_service.legacy.session import Driver, ImportFailedError, one
+from job_service.legacy.source_views import VIEWS
+from job_service.legacy.verification import Checked
+
+LOWEST: Final = -(2**63)
+HIGHEST: Final = 2**63 - 1
+
+Advance: TypeAlias = Callable[[str, int], None]
+
+
+class VerificationError(ImportFailedError):
+    """What arrived is not what was there."""
+
+
+@dataclass(slots=True)
+class _Table:
+    """How far a table is known: its ranges end at ``ends``, and the last one is open."""
+
+    ends: list[int] = field(default_factory=list)
+    checked: dict[int, Checked] = field(default_factory=dict)
+
+
+class Passes:
+    """Repeated passes of one import.
+
+    ``atomic``: opens a transaction for a range. ``on_range`` is called in it, once the range is
+    brought over and agrees.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        found: Found,
+        batch: BatchImport,
+        *,
+        batch_rows: int,
+        on_range: Callable[[Range], Any] | None = None,
+    ) -> None:
+        self._driver = driver
+        self._found = found
+        self._batch = batch
+        self._batch_rows = batch_rows
+        self._on_range = on_range
+        self._tables = {name: _Table() for name in former.JOB_TABLES if name in found.tables}
+        self.events: list[Event] = []
+
+    def anew(self, batch: BatchImport) -> "Passes":
+        """Another pass from where this one is, leaving this one as it is."""
+        again = Passes(
+            self._driver,
+            self._found,
+            batch,
+            batch_rows=self._batch_rows,
+            on_range=self._on_range,
+        )
+        again._tables = {
+            name: _Table(list(table.ends), dict(table.checked))
+            for name, table in self._tables.items()
+        }
+        again.events = list(self.events)
+        return again
+
+    async def run(
+        self,
+        atomic: Callable[[], AbstractAsyncContextManager[Any]],
+        advance: Advance,
+        *,
+        all_states: bool,
+        only_new: bool = False,
+    ) -> None:
+        """Bring over and compare everything that is not at its latest.
+
+        Raises VerificationError, ImportFailedError.
+        """
+        await matching.match(self._driver, only_new=only_new)
+        if self._found.models is not None:
+            await models.import_models(self._driver, self._found.models)
+        for name, table in self._tables.items():
+            async for range_, rows in self._ranges(name, table):
+                async with atomic():
+                    done = await self._import(range_, all_states=all_states, only_new=only_new)
+                    self.events += done.events
+                    if done.changed or range_.after not in table.checked:
+                        table.checked[range_.after] = await self._check(range_)
+                        if self._on_range is not None:
+                            await self._on_range(range_)
+                advance(name, rows)
+
+    @property
+    def checked(self) -> dict[str, Checked]:
+        """What was compared, by table."""
+        return {
+            name: verification.total(list(table.checked.values()))
+            for name, table in self._tables.items()
+        }
+
+    async def _import(self, range_: Range, *, all_states: bool, only_new: bool) -> Done:
+        try:
+            return await self._batch.run(range_, all_states=all_states, only_new=only_new)
+        except IdCollisionError as error:
+            raise ImportFailedError(_collision(error.ids)) from error
+
+    async def _check(self, range_: Range) -> Checked:
+        checked = await verification.check(self._driver, range_)
+        if checked.differing:
+            raise VerificationError(await self._differences(range_, checked.differing))
+        return checked
+
+    async def _differences(self, range_: Range, fields: Sequence[str]) -> str:
+        lines = ["what arrived is not what was there:"]
+        for name in fields:
+            lines += [
+                f"{range_.source} {row.id}, {name}: was {row.before!r}, became {row.after!r}"
+                for row in await verification.examples(self._driver, range_, name)
+            ]
+        return "\n  ".join(lines)
+
+    async def _ranges(self, name: str, table: _Table) -> AsyncIterator[tuple[Range, int]]:
+        """All ranges; those before have the ends they had in the pass before."""
+        after = LOWEST
+        for upto in [*table.ends]:
+            yield Range(name, after, upto), self._batch_rows
+            after = upto
+        while True:
+            end, rows = await one(
+                self._driver,
+                f"SELECT max(id), count(*) FROM (SELECT id FROM {VIEWS[name]} WHERE id > {after}"
+                f" ORDER BY id LIMIT {self._batch_rows}) AS next",
+            )
+            if rows < self._batch_rows:
+                table.checked.pop(after, None)
+                yield Range(name, after, HIGHEST), rows
+                return
+            table.ends.append(end)
+            table.checked.pop(after, None)
+            yield Range(name, after, end), rows
+            after = end
+
+
+def _collision(ids: Sequence[int]) -> str:
+    return (
+        f"jobs of other origin have ids of former jobs: {', '.join(map(str, ids))}. If these are "
+        "former requests that were given new ids, undo the import and give --id-headroom a larger "
+        "number"
+    )

@@ -66,6 +66,7 @@ def job_message(
         etag=etag(row.id, row.revision),
         request_id=row.request_id or "",
         legacy_request_id=row.legacy_request_id,
+        celery_task_id=row.celery_task_id or "",
     )
     if row.status == "running":
         if progress is not None:

@@ -12,7 +12,8 @@ from generation_jobs.v1 import generation_job_service_pb2, job_pb2, worker_servi
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from job_service.api.caller import principal
-from job_service.api.encode import artifact_message, duration, input_message, job_message
+from job_service.api.encode import artifact_message, duration, input_message
+from job_service.api.leased_job import leased_job_message
 from job_service.api.upload_stream import chunks, opening
 from job_service.api.worker_requests import (
     MAX_LEASES,
@@ -340,7 +341,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             lease_token=str(granted.claim.lease.token),
             attempt=job.attempt,
             ttl=duration(ttl),
-            job=job_message(job, full=False),
+            job=leased_job_message(job),
             workflow_json=job.workflow or "",
             backend=granted.backend,
             prompt_id=prompt_id(self._installation, job.id, job.attempt),

@@ -15,8 +15,7 @@ from job_service.jobs.limits import DEFAULT_BACKEND
 from job_service.jobs.routing import Needs
 from job_service.legacy import former, mapping
 from job_service.legacy.files import INSERT_ARTIFACTS
-from job_service.legacy.session import Driver, statements
-from job_service.legacy.source_views import VIEWS
+from job_service.legacy.session import Driver, one, statements
 from job_service.store.database import Connection, Row, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.leases import error_as_json
@@ -26,6 +25,8 @@ from job_service.store.route_keys import RouteKeys
 _MOST_DETAILS: Final = 4096
 
 CREATE_TEMPORARY: Final = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS import_job AS SELECT * FROM old_job LIMIT 0",
+    "CREATE TEMPORARY TABLE IF NOT EXISTS import_request AS SELECT * FROM old_request LIMIT 0",
     mapping.CREATE_BATCH,
     (
         "CREATE TEMPORARY TABLE IF NOT EXISTS import_todo ("
@@ -38,6 +39,24 @@ CREATE_TEMPORARY: Final = (
     ),
 )
 
+#: Where the rows of a range are, by former table.
+ROWS: Final = {former.JOBS: "import_job", former.REQUESTS: "import_request"}
+
+# What the range is about: with its jobs come the requests that are part of them.
+_READ: Final = {
+    former.JOBS: (
+        "INSERT INTO import_job SELECT * FROM old_job WHERE id > :after AND id <= :upto",
+        (
+            "INSERT INTO import_request SELECT request.* FROM old_request AS request"
+            " WHERE request.id IN (SELECT request_id FROM import_match"
+            " WHERE job_id > :after AND job_id <= :upto)"
+        ),
+    ),
+    former.REQUESTS: (
+        "INSERT INTO import_request SELECT * FROM old_request WHERE id > :after AND id <= :upto",
+    ),
+}
+
 _AT_REST: Final = (
     f"({mapping.STATUS_WORDS.format(status='{row}.status')})"
     " IN ('completed', 'failed', 'cancelled')"
@@ -49,14 +68,16 @@ _TODO: Final = {
     former.JOBS: f"""
     INSERT INTO import_todo
     SELECT row.id, before.source_id IS NOT NULL
-    FROM old_job AS row
+    FROM import_job AS row
     LEFT JOIN legacy_rows AS before
         ON before.source = '{former.JOBS}' AND before.source_id = row.id
+        AND before.source_id > :after AND before.source_id <= :upto
     LEFT JOIN import_match AS match ON match.job_id = row.id
-    LEFT JOIN old_request AS request ON request.id = match.request_id
+        AND match.job_id > :after AND match.job_id <= :upto
+    LEFT JOIN import_request AS request ON request.id = match.request_id
     LEFT JOIN legacy_rows AS part
         ON part.source = '{former.REQUESTS}' AND part.source_id = request.id
-    WHERE row.id > :after AND row.id <= :upto AND (
+    WHERE (
         before.source_id IS NULL
         OR NOT :only_new AND (
             before.checksum <> row.checksum
@@ -75,11 +96,14 @@ _TODO: Final = {
     former.REQUESTS: f"""
     INSERT INTO import_todo
     SELECT row.id, before.source_id IS NOT NULL
-    FROM old_request AS row
+    FROM import_request AS row
     LEFT JOIN legacy_rows AS before
         ON before.source = '{former.REQUESTS}' AND before.source_id = row.id
-    WHERE row.id > :after AND row.id <= :upto
-        AND NOT EXISTS (SELECT FROM import_match WHERE request_id = row.id)
+        AND before.source_id > :after AND before.source_id <= :upto
+    WHERE NOT EXISTS (
+        SELECT FROM import_match AS match WHERE match.request_id = row.id
+            AND match.request_id > :after AND match.request_id <= :upto
+    )
         AND (
             before.source_id IS NULL
             OR NOT :only_new AND (before.checksum <> row.checksum OR before.outcome = 'combined')
@@ -91,8 +115,9 @@ _TODO: Final = {
 _CONFLICTS: Final = """
 WITH held AS (
     UPDATE legacy_rows AS before SET conflict = true
-    FROM import_todo WHERE before.source = '{source}' AND before.source_id = import_todo.source_id
-        AND import_todo.known AND NOT EXISTS (
+    FROM import_todo WHERE import_todo.known AND before.source_id = import_todo.source_id
+        AND before.source = '{source}' AND before.source_id > :after AND before.source_id <= :upto
+        AND NOT EXISTS (
             SELECT FROM generation_jobs AS job WHERE job.id = before.job_id AND job.revision = 1
         )
     RETURNING before.source_id, before.job_id
@@ -105,7 +130,8 @@ SELECT source_id, job_id FROM held ORDER BY source_id
 _REPLACED: Final = """
 WITH replaced AS MATERIALIZED (
     SELECT before.job_id FROM legacy_rows AS before JOIN import_todo USING (source_id)
-    WHERE before.source = '{source}' AND import_todo.known AND before.outcome = 'imported'
+    WHERE before.source = '{source}' AND before.source_id > :after AND before.source_id <= :upto
+        AND import_todo.known AND before.outcome = 'imported'
 ), files AS (
     DELETE FROM job_artifacts WHERE job_id IN (SELECT job_id FROM replaced)
 )
@@ -117,6 +143,7 @@ _ABSORBED: Final = f"""
 WITH absorbed AS MATERIALIZED (
     SELECT before.job_id FROM import_todo
     JOIN import_match AS match ON match.job_id = import_todo.source_id
+        AND match.job_id > :after AND match.job_id <= :upto
     JOIN legacy_rows AS before
         ON before.source = '{former.REQUESTS}' AND before.source_id = match.request_id
     WHERE before.outcome = 'imported'
@@ -133,7 +160,7 @@ WITH gone AS MATERIALIZED (
         coalesce(job.revision = 1, false) AS untouched
     FROM legacy_rows AS before LEFT JOIN generation_jobs AS job ON job.id = before.job_id
     WHERE before.source = '{source}' AND before.source_id > :after AND before.source_id <= :upto
-        AND NOT EXISTS (SELECT FROM {view} WHERE id = before.source_id)
+        AND NOT EXISTS (SELECT FROM {rows} WHERE id = before.source_id)
 ), files AS (
     DELETE FROM job_artifacts USING gone WHERE job_artifacts.job_id = gone.job_id
         AND gone.untouched AND gone.outcome = 'imported'
@@ -164,10 +191,7 @@ ORDER BY 1 LIMIT 10
 """)
 
 _KINDS: Final = statement("""
-SELECT DISTINCT job_type, checkpoint_model, CASE WHEN lora_models = '[]' THEN '[]' ELSE (
-    SELECT jsonb_agg(DISTINCT lora -> 'name') FROM jsonb_array_elements(lora_models) AS lora
-) END AS loras
-FROM import_batch
+SELECT DISTINCT job_type, checkpoint_model, lora_names AS loras FROM import_batch
 """)
 
 _ERRORS: Final = statement(
@@ -209,10 +233,7 @@ FROM import_batch AS batch
 JOIN import_kind AS kind
     ON kind.job_type = batch.job_type
     AND coalesce(kind.checkpoint_model, '') = coalesce(batch.checkpoint_model, '')
-    AND kind.loras = CASE WHEN batch.lora_models = '[]' THEN '[]' ELSE (
-        SELECT jsonb_agg(DISTINCT lora -> 'name')
-        FROM jsonb_array_elements(batch.lora_models) AS lora
-    ) END
+    AND kind.loras = batch.lora_names
 LEFT JOIN import_error USING (error_text)
 LEFT JOIN tagged ON tagged.id = batch.job_id
 ORDER BY batch.job_id
@@ -305,17 +326,9 @@ class BatchImport:
         self._route_keys = RouteKeys(self._sql)
 
     async def prepare(self) -> None:
-        """Make the temporary tables."""
+        """Make the temporary tables; the views of the former ones are there."""
         for sql in CREATE_TEMPORARY:
             await self._driver.execute(sql.encode())
-
-    async def read(self, range_: Range, *, next_id: int) -> int:
-        """Work out what all rows of a range become, in ``import_batch``; how many jobs.
-
-        ``legacy_rows`` is only read.
-        """
-        await self._todo(range_, all_states=True, only_new=False)
-        return await self._fill(range_.source, next_id)
 
     async def run(self, range_: Range, *, all_states: bool, only_new: bool) -> Done:
         """Bring a range over; to be called inside a transaction.
@@ -324,35 +337,38 @@ class BatchImport:
         imported before. Raises IdCollisionError.
         """
         source = range_.source
+        await self._read(range_)
         events = [] if only_new else await self._remove_vanished(range_)
         await self._todo(range_, all_states=all_states, only_new=only_new)
         if not only_new:
-            conflicts = await self._sql.rows(statement(_CONFLICTS.format(source=source)))
+            conflicts = await self._sql.rows(
+                statement(_CONFLICTS.format(source=source)), _ends(range_)
+            )
             events += [Event("conflict", source, row.source_id, row.job_id) for row in conflicts]
-            await self._driver.execute(_REPLACED.format(source=source).encode())
+            await self._sql.run(statement(_REPLACED.format(source=source)), _ends(range_))
             if source == former.JOBS:
-                await self._driver.execute(_ABSORBED.encode())
-        filled = await self._fill(source, None)
+                await self._sql.run(statement(_ABSORBED), _ends(range_))
+        filled = await self._fill(range_)
         if filled:
             await self._write(source)
         return Done(filled, tuple(events))
+
+    async def _read(self, range_: Range) -> None:
+        await self._driver.execute(b"TRUNCATE import_job, import_request")
+        for sql in _READ[range_.source]:
+            await self._sql.run(statement(sql), _ends(range_))
 
     async def _todo(self, range_: Range, *, all_states: bool, only_new: bool) -> None:
         await self._driver.execute(b"TRUNCATE import_todo")
         await self._sql.run(
             statement(_TODO[range_.source]),
-            {
-                "after": range_.after,
-                "upto": range_.upto,
-                "all_states": all_states,
-                "only_new": only_new,
-            },
+            {**_ends(range_), "all_states": all_states, "only_new": only_new},
         )
 
     async def _remove_vanished(self, range_: Range) -> list[Event]:
         rows = await self._sql.rows(
-            statement(_VANISHED.format(source=range_.source, view=VIEWS[range_.source])),
-            {"after": range_.after, "upto": range_.upto},
+            statement(_VANISHED.format(source=range_.source, rows=ROWS[range_.source])),
+            _ends(range_),
         )
         return [
             Event("removed" if row.untouched else "conflict", range_.source, *row[:2])
@@ -360,17 +376,16 @@ class BatchImport:
             if row.untouched or not row.conflict
         ]
 
-    async def _fill(self, source: str, next_id: int | None) -> int:
+    async def _fill(self, range_: Range) -> int:
         await self._driver.execute(b"TRUNCATE import_batch")
-        if next_id is None:
-            row = await self._sql.row(statement("SELECT next_id FROM legacy_import"))
-            next_id = 1 if row is None else row.next_id
+        (next_id,) = await one(self._driver, "SELECT next_id FROM legacy_import")
         return await self._sql.run(
-            statement(mapping.fill_batch(source)), {"next_id": next_id, "running": self._running}
+            statement(mapping.fill_batch(range_.source)),
+            {**_ends(range_), "next_id": next_id, "running": self._running},
         )
 
     async def _write(self, source: str) -> None:
-        await self._driver.execute(b"ANALYZE import_batch")
+        await self._driver.execute(b"ANALYZE import_batch (job_id)")
         collisions = await self._sql.rows(_COLLISIONS)
         if collisions:
             raise IdCollisionError(row.job_id for row in collisions)
@@ -407,6 +422,10 @@ class BatchImport:
         await self._driver.execute(b"TRUNCATE import_error")
         if rows:
             await self._sql.run(_PUT_ERRORS, {"rows": as_json(rows)})
+
+
+def _ends(range_: Range) -> dict[str, int]:
+    return {"after": range_.after, "upto": range_.upto}
 
 
 def _needs(kind: Row) -> Needs:

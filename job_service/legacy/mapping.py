@@ -1,8 +1,9 @@
 """What becomes of a batch of former rows: the one mapping, in SQL, of every import.
 
 It fills the temporary table ``import_batch``, a row for each job to be, from the former rows that
-``import_todo`` names. Values that have no place in their column go into ``legacy`` as
-``{"field": {"value": …, "why": …}}``; the column has a valid value or null.
+``import_todo`` names, as ``import_job`` and ``import_request`` have them. Values that have no place
+in their column go into ``legacy`` as ``{"field": {"value": …, "why": …}}``; the column has a valid
+value or null.
 """
 
 from typing import Final
@@ -50,6 +51,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS import_batch (
     negative_prompt text,
     checkpoint_model text,
     lora_models jsonb,
+    lora_names jsonb,
     width integer,
     height integer,
     batch_size integer,
@@ -92,7 +94,7 @@ def _unit(origin: str) -> str:
         return f"""
         SELECT request.id AS source_id, request.id AS request_id, CAST(NULL AS bigint) AS wanted_id,
             request.checksum, request.checksum AS request_checksum, {fields}, request.kept
-        FROM import_todo JOIN old_request AS request ON request.id = import_todo.source_id
+        FROM import_todo JOIN import_request AS request ON request.id = import_todo.source_id
         """
     fields = ", ".join(
         f"coalesce(job.{name}, request.{name}) AS {name}" for name in former.FIELD_NAMES
@@ -107,17 +109,18 @@ def _unit(origin: str) -> str:
     return f"""
     SELECT job.id AS source_id, request.id AS request_id, job.id AS wanted_id,
         job.checksum, request.checksum AS request_checksum, {fields},
-        CASE WHEN request.id IS NULL THEN job.kept ELSE coalesce((
+        CASE WHEN request.id IS NULL THEN job.kept ELSE nullif(coalesce((
             SELECT jsonb_object_agg('request.' || field, jsonb_build_object(
                 'value', value, 'why', 'the job says otherwise'
             ))
             FROM (VALUES {differing}) AS said (field, value, differs) WHERE differs
         ), '{{}}') || coalesce((
             SELECT jsonb_object_agg('request.' || key, value) FROM jsonb_each(request.kept)
-        ), '{{}}') || coalesce(job.kept, '{{}}') END AS kept
-    FROM import_todo JOIN old_job AS job ON job.id = import_todo.source_id
+        ), '{{}}') || coalesce(job.kept, '{{}}'), '{{}}') END AS kept
+    FROM import_todo JOIN import_job AS job ON job.id = import_todo.source_id
     LEFT JOIN import_match ON import_match.job_id = job.id
-    LEFT JOIN old_request AS request ON request.id = import_match.request_id
+        AND import_match.job_id > :after AND import_match.job_id <= :upto
+    LEFT JOIN import_request AS request ON request.id = import_match.request_id
     """
 
 
@@ -141,7 +144,7 @@ _SAMPLER: Final = f"""jsonb_strip_nulls(jsonb_build_object(
 # LoRAs as this service stores them; null when one of them cannot be. The former ones had one
 # strength, or none.
 _LORAS: Final = f"""CASE
-            WHEN lora_models IS NULL THEN '[]'
+            WHEN lora_models IS NULL OR lora_models = '[]' THEN '[]'
             WHEN jsonb_typeof(lora_models) = 'array' THEN
             CASE WHEN jsonb_array_length(lora_models) <= {MAX_LORAS} THEN (
                 SELECT CASE WHEN bool_and(
@@ -359,6 +362,10 @@ _VALUES: Final = {
 }
 
 
+def _whys() -> str:
+    return ",\n            ".join(why for _, why in _WHYS)
+
+
 def _why_rows() -> str:
     kinds = {field.name: field for field in former.FIELDS}
     rows = []
@@ -373,8 +380,8 @@ def _why_rows() -> str:
 def fill_batch(origin: str) -> str:
     """The statement that fills ``import_batch`` with rows of one former table.
 
-    Parameters: ``next_id`` (of the first row that cannot keep its id), ``running`` (the state of
-    jobs that were at work: pending or failed).
+    Parameters: ``after`` and ``upto`` (the range of ids), ``next_id`` (of the first row that cannot
+    keep its id), ``running`` (the state of jobs that were at work: pending or failed).
     """
     return f"""
 INSERT INTO import_batch
@@ -396,6 +403,7 @@ WITH unit AS MATERIALIZED ({_unit(origin)}
         coalesce({_STRINGS_ONLY.format(name="thumbnail_paths")}, false) AS thumbnails_listed
     FROM unit LEFT JOIN legacy_rows AS before
         ON before.source = '{origin}' AND before.source_id = unit.source_id
+        AND before.source_id > :after AND before.source_id <= :upto
 ), understood AS MATERIALIZED (
     SELECT read.*,
         CASE status_word WHEN 'running' THEN CAST(:running AS text)
@@ -414,13 +422,16 @@ WITH unit AS MATERIALIZED ({_unit(origin)}
         END AS good_seed
     FROM understood
 ), judged AS MATERIALIZED (
-    SELECT sampled.*, nullif(coalesce((
+    -- most rows have nothing to be kept
+    SELECT sampled.*, CASE WHEN kept IS NOT NULL OR num_nonnulls(
+            {_whys()}
+        ) > 0 THEN coalesce((
         SELECT jsonb_object_agg(field, jsonb_build_object('value', value, 'why', why))
         FROM (VALUES
             {_why_rows()}
         ) AS judgement (field, why, value)
         WHERE why IS NOT NULL
-    ), '{{}}') || coalesce(kept, '{{}}'), '{{}}') AS legacy
+    ), '{{}}') || coalesce(kept, '{{}}') END AS legacy
     FROM sampled
 )
 SELECT
@@ -434,6 +445,9 @@ SELECT
     CASE WHEN length(negative_prompt) <= {MAX_PROMPT} THEN negative_prompt ELSE '' END,
     CASE WHEN length(checkpoint_model) BETWEEN 1 AND {MAX_NAME} THEN checkpoint_model END,
     coalesce(loras, '[]'),
+    CASE WHEN loras = '[]' THEN '[]' ELSE coalesce((
+        SELECT jsonb_agg(DISTINCT lora -> 'name') FROM jsonb_array_elements(loras) AS lora
+    ), '[]') END,
     CASE WHEN {_size("width")} THEN width END,
     CASE WHEN {_size("height")} THEN height END,
     CASE WHEN batch_size BETWEEN 1 AND 1024 THEN batch_size END,

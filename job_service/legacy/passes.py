@@ -15,6 +15,12 @@ from job_service.legacy.verification import Checked
 LOWEST: Final = -(2**63)
 HIGHEST: Final = 2**63 - 1
 
+# A range is a small part of every table, also of one that the planner knows nothing of yet.
+_BY_INDEX: Final = b"SET LOCAL enable_seqscan = off"
+_ANALYSE: Final = (
+    b"ANALYZE generation_jobs (id), job_artifacts (job_id), legacy_rows (source, source_id, job_id)"
+)
+
 Advance: TypeAlias = Callable[[str, int], None]
 
 
@@ -52,6 +58,7 @@ class Passes:
         self._batch_rows = batch_rows
         self._on_range = on_range
         self._tables = {name: _Table() for name in former.JOB_TABLES if name in found.tables}
+        self._ranges_done = 0
         self.events: list[Event] = []
 
     def anew(self, batch: BatchImport) -> "Passes":
@@ -88,6 +95,7 @@ class Passes:
         for name, table in self._tables.items():
             async for range_, rows in self._ranges(name, table):
                 async with atomic():
+                    await self._driver.execute(_BY_INDEX)
                     done = await self._import(range_, all_states=all_states, only_new=only_new)
                     self.events += done.events
                     if done.changed or range_.after not in table.checked:
@@ -95,6 +103,7 @@ class Passes:
                         if self._on_range is not None:
                             await self._on_range(range_)
                 advance(name, rows)
+                await self._analyse()
 
     @property
     def checked(self) -> dict[str, Checked]:
@@ -103,6 +112,12 @@ class Passes:
             name: verification.total(list(table.checked.values()))
             for name, table in self._tables.items()
         }
+
+    async def _analyse(self) -> None:
+        """Have the planner know how much there is by now: each time it is twice as much."""
+        self._ranges_done += 1
+        if self._ranges_done & (self._ranges_done - 1) == 0:
+            await self._driver.execute(_ANALYSE)
 
     async def _import(self, range_: Range, *, all_states: bool, only_new: bool) -> Done:
         try:

@@ -25,7 +25,8 @@ Driver: TypeAlias = psycopg.AsyncConnection[Any]
 _SETTINGS: Final = (
     "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c extra_float_digits=1"
     " -c bytea_output=hex -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
-    " -c jit=off -c work_mem=64MB -c temp_buffers=64MB -c client_min_messages=warning"
+    " -c jit=off -c random_page_cost=1.1"
+    " -c work_mem=64MB -c temp_buffers=64MB -c client_min_messages=warning"
 )
 
 

@@ -84,11 +84,43 @@ def _select(table: Table) -> str:
         if (unfit := _unfit(field, table.columns.get(field.name)))
     ] + [_extra(name, table.columns[name]) for name in table.extra_columns]
     return f"""
-        SELECT CAST(t.id AS bigint) AS id, {", ".join(columns)},
+        SELECT t.id, {", ".join(columns)},
             {f"nullif({' || '.join(kept)}, '{{}}')" if kept else "CAST(NULL AS jsonb)"} AS kept,
             hashtextextended(CAST(t.* AS text), 0) AS checksum
-        FROM {table.qualified} AS t
+        FROM {table.qualified} AS t {_parsed(table)}
     """
+
+
+def _parsed(table: Table) -> str:
+    """The columns whose text is read as JSON, each once."""
+    parsed = [
+        f"{_parse(f't.{field.name}', table.columns[field.name])} AS {field.name}"
+        for field in former.FIELDS
+        if _needs_parsing(field, table.columns.get(field.name))
+    ]
+    if not parsed:
+        return ""
+    return f"CROSS JOIN LATERAL (SELECT {', '.join(parsed)} OFFSET 0) AS parsed"
+
+
+def _parse(name: str, type_: str) -> str:
+    if type_ != "json":
+        return f"pg_temp.as_jsonb(CAST({name} AS text))"
+    # JSON without escapes and long numbers is read by the quick way.
+    text = f"CAST({name} AS text)"
+    return f"""CASE WHEN strpos({text}, '\\u') > 0 OR {text} ~ '[eE][+-]?[0-9]{{4}}'
+            THEN pg_temp.as_jsonb({text})
+            WHEN {_colons(text)} = {_colons(f"CAST(CAST({name} AS jsonb) AS text)")}
+            THEN CAST({name} AS jsonb) END"""
+
+
+def _colons(text: str) -> str:
+    """How many colons a text has: fewer, when JSON has lost a member on its way to jsonb."""
+    return f"length({text}) - length(replace({text}, ':', ''))"
+
+
+def _needs_parsing(field: Field, type_: str | None) -> bool:
+    return field.kind == "jsonb" and not (type_ is None or type_ == "jsonb" or type_.endswith("[]"))
 
 
 _WHY: Final[Mapping[str, str]] = {
@@ -128,7 +160,7 @@ def _json(name: str, type_: str) -> str:
         return name
     if type_.endswith("[]"):
         return f"to_jsonb({name})"
-    return f"pg_temp.as_jsonb(CAST({name} AS text))"
+    return name.replace("t.", "parsed.")
 
 
 def _unfit(field: Field, type_: str | None) -> str | None:
@@ -139,9 +171,8 @@ def _unfit(field: Field, type_: str | None) -> str | None:
         return None
     name = f"t.{field.name}"
     if field.kind == "jsonb":
-        if type_.endswith("[]"):
-            return None
-        return f"{name} IS NOT NULL AND pg_temp.as_jsonb(CAST({name} AS text)) IS NULL"
+        unfit = f"{name} IS NOT NULL AND parsed.{field.name} IS NULL"
+        return unfit if _needs_parsing(field, type_) else None
     return f"{name} IS NOT NULL AND {_value(field, type_)} IS NULL"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from job_service.legacy import former
-from job_service.legacy.batch import Range
+from job_service.legacy.batch import ROWS, Range
 from job_service.legacy.session import Driver, one, statements
 from job_service.legacy.source_views import VIEWS
 from job_service.store.database import Row, statement
@@ -269,14 +269,15 @@ def _from(source: str) -> str:
         else ""
     )
     return f"""
-    FROM {VIEWS[source]} AS old
+    FROM {ROWS[source]} AS old
     JOIN legacy_rows AS before ON before.source = '{source}' AND before.source_id = old.id
+        AND before.source_id > :after AND before.source_id <= :upto
     JOIN generation_jobs AS job ON job.id = before.job_id
     {part}
     CROSS JOIN LATERAL (
         SELECT coalesce(job.params -> 'legacy', '{{}}') AS legacy OFFSET 0
     ) AS held
-    WHERE old.id > :after AND old.id <= :upto AND job.revision = 1 AND NOT before.conflict
+    WHERE job.revision = 1 AND NOT before.conflict
     """
 
 
@@ -295,7 +296,7 @@ _COMPARED: Final = {source: _compared(source) for source in former.JOB_TABLES}
 
 
 async def check(driver: Driver, range_: Range) -> Checked:
-    """Compare all rows of a range that have been imported."""
+    """Compare those rows of a range that have been imported; it is the one that was read last."""
     cursor = driver.cursor()
     await cursor.execute(_COMPARED[range_.source], {"after": range_.after, "upto": range_.upto})
     row = await cursor.fetchone()
@@ -309,7 +310,7 @@ async def check(driver: Driver, range_: Range) -> Checked:
 
 
 async def examples(driver: Driver, range_: Range, field: str) -> list[Row]:
-    """The first rows of a range whose ``field`` is not what it was: id, before, after."""
+    """The first rows of that range whose ``field`` is not what it was: id, before, after."""
     old, new = _FIELDS[range_.source][field]
     return list(
         await statements(driver).rows(

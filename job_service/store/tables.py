@@ -38,6 +38,7 @@ class JobRow:
     error: dict[str, Any] | None
     progress: dict[str, Any] | None
     comfyui_prompt_id: str | None
+    celery_task_id: str | None
     legacy_request_id: int | None
     created_at: datetime
     updated_at: datetime

@@ -281,6 +281,7 @@ class GenerationJob(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LEGACY_REQUEST_ID_FIELD_NUMBER: _builtins.int
     PENDING_DETAIL_FIELD_NUMBER: _builtins.int
+    CELERY_TASK_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Output only. Rises with every created job; never reused."""
     user_id: _builtins.str
@@ -355,6 +356,8 @@ class GenerationJob(_message.Message):
     for people, what is missing, and for a model, sampler or scheduler that no worker offers the
     names most like it.
     """
+    celery_task_id: _builtins.str
+    """Output only. The id of the Celery task that ran the job in a former system."""
     @_builtins.property
     def lora_models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
         """LoRAs applied one after another in this order; at most 16."""
@@ -482,10 +485,11 @@ class GenerationJob(_message.Message):
         request_id: _builtins.str = ...,
         legacy_request_id: _builtins.int | None = ...,
         pending_detail: _builtins.str = ...,
+        celery_task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_content_id", b"_content_id", "_height", b"_height", "_legacy_request_id", b"_legacy_request_id", "_max_attempts", b"_max_attempts", "_priority", b"_priority", "_width", b"_width", "attempt_timeout", b"attempt_timeout", "batch_size", b"batch_size", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "content_id", b"content_id", "created_at", b"created_at", "error", b"error", "expires_at", b"expires_at", "height", b"height", "leased_at", b"leased_at", "legacy_request_id", b"legacy_request_id", "max_attempts", b"max_attempts", "priority", b"priority", "progress", b"progress", "recipe", b"recipe", "sampler", b"sampler", "scheduled_at", b"scheduled_at", "started_at", b"started_at", "template", b"template", "updated_at", b"updated_at", "width", b"width", "workflow_json", b"workflow_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_content_id", b"_content_id", "_height", b"_height", "_legacy_request_id", b"_legacy_request_id", "_max_attempts", b"_max_attempts", "_priority", b"_priority", "_width", b"_width", "artifacts", b"artifacts", "attempt", b"attempt", "attempt_timeout", b"attempt_timeout", "attempts", b"attempts", "attempts_charged", b"attempts_charged", "backend", b"backend", "batch_size", b"batch_size", "cancel_reason", b"cancel_reason", "cancel_requested_at", b"cancel_requested_at", "checkpoint_model", b"checkpoint_model", "comfyui_backend", b"comfyui_backend", "comfyui_prompt_id", b"comfyui_prompt_id", "completed_at", b"completed_at", "content_id", b"content_id", "created_at", b"created_at", "error", b"error", "etag", b"etag", "expires_at", b"expires_at", "height", b"height", "id", b"id", "inputs", b"inputs", "job_type", b"job_type", "labels", b"labels", "leased_at", b"leased_at", "legacy_request_id", b"legacy_request_id", "lora_models", b"lora_models", "max_attempts", b"max_attempts", "negative_prompt", b"negative_prompt", "params_json", b"params_json", "pending_detail", b"pending_detail", "pending_reason", b"pending_reason", "priority", b"priority", "progress", b"progress", "prompt", b"prompt", "recipe", b"recipe", "request_id", b"request_id", "revision", b"revision", "sampler", b"sampler", "scheduled_at", b"scheduled_at", "started_at", b"started_at", "status", b"status", "template", b"template", "updated_at", b"updated_at", "user_id", b"user_id", "width", b"width", "worker", b"worker", "workflow_json", b"workflow_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_content_id", b"_content_id", "_height", b"_height", "_legacy_request_id", b"_legacy_request_id", "_max_attempts", b"_max_attempts", "_priority", b"_priority", "_width", b"_width", "artifacts", b"artifacts", "attempt", b"attempt", "attempt_timeout", b"attempt_timeout", "attempts", b"attempts", "attempts_charged", b"attempts_charged", "backend", b"backend", "batch_size", b"batch_size", "cancel_reason", b"cancel_reason", "cancel_requested_at", b"cancel_requested_at", "celery_task_id", b"celery_task_id", "checkpoint_model", b"checkpoint_model", "comfyui_backend", b"comfyui_backend", "comfyui_prompt_id", b"comfyui_prompt_id", "completed_at", b"completed_at", "content_id", b"content_id", "created_at", b"created_at", "error", b"error", "etag", b"etag", "expires_at", b"expires_at", "height", b"height", "id", b"id", "inputs", b"inputs", "job_type", b"job_type", "labels", b"labels", "leased_at", b"leased_at", "legacy_request_id", b"legacy_request_id", "lora_models", b"lora_models", "max_attempts", b"max_attempts", "negative_prompt", b"negative_prompt", "params_json", b"params_json", "pending_detail", b"pending_detail", "pending_reason", b"pending_reason", "priority", b"priority", "progress", b"progress", "prompt", b"prompt", "recipe", b"recipe", "request_id", b"request_id", "revision", b"revision", "sampler", b"sampler", "scheduled_at", b"scheduled_at", "started_at", b"started_at", "status", b"status", "template", b"template", "updated_at", b"updated_at", "user_id", b"user_id", "width", b"width", "worker", b"worker", "workflow_json", b"workflow_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

@@ -74,6 +74,14 @@ class ArtifactCalls:
             raise RefusedError(
                 Refusal.ARTIFACT_NOT_FOUND, f"there is no artifact {request.artifact_id}"
             )
+        if artifact.sha256 is None:
+            location = artifact.external_location or ""
+            raise RefusedError(
+                Refusal.ARTIFACT_EXTERNAL,
+                f"artifact {artifact.id} is not in the artifact store, but where the former system "
+                f"left it: {location}",
+                metadata={"location": location},
+            )
         return artifact
 
     async def UploadInput(

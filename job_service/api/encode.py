@@ -99,8 +99,8 @@ def artifact_message(row: ArtifactRow) -> artifact_pb2.Artifact:
         position=row.position,
         filename=row.filename,
         content_type=row.content_type,
-        size=row.size,
-        sha256=row.sha256,
+        size=row.size or 0,
+        sha256=row.sha256 or b"",
         width=row.width,
         height=row.height,
         thumbnail_size=row.thumbnail_size,
@@ -109,6 +109,7 @@ def artifact_message(row: ArtifactRow) -> artifact_pb2.Artifact:
         duration=(
             None if row.duration_ms is None else duration(timedelta(milliseconds=row.duration_ms))
         ),
+        external_location=row.external_location or "",
     )
 
 

@@ -71,6 +71,10 @@ class Refusal(Enum):
         grpc.StatusCode.FAILED_PRECONDITION,
         Reason.ERROR_REASON_RESUME_TOKEN_EXPIRED,
     )
+    ARTIFACT_EXTERNAL = (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Reason.ERROR_REASON_ARTIFACT_EXTERNAL,
+    )
     NO_ARTIFACT_URLS = (
         grpc.StatusCode.FAILED_PRECONDITION,
         Reason.ERROR_REASON_NO_ARTIFACT_URLS,

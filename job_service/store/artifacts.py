@@ -117,7 +117,10 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRow:
-    """One row of ``job_artifacts``."""
+    """One row of ``job_artifacts``.
+
+    Without size and sha256 the file is at its external location, and not in the artifact store.
+    """
 
     id: int
     job_id: int
@@ -127,8 +130,8 @@ class ArtifactRow:
     thumbnail_size: int
     filename: str
     content_type: str
-    size: int
-    sha256: bytes
+    size: int | None
+    sha256: bytes | None
     width: int
     height: int
     node_id: str
@@ -136,6 +139,7 @@ class ArtifactRow:
     created_at: datetime
     stored_at: datetime | None
     duration_ms: int | None
+    external_location: str | None
 
 
 #: Calls that share a statement; each is about 64 files at the most.

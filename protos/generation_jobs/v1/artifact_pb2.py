@@ -26,17 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!generation_jobs/v1/artifact.proto\x12\x12generation_jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n\x08\x41rtifact\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12.\n\x04role\x18\x04 \x01(\x0e\x32 .generation_jobs.v1.ArtifactRole\x12\x10\n\x08position\x18\x05 \x01(\x05\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\x0c\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\x16\n\x0ethumbnail_size\x18\x0c \x01(\x05\x12\x0f\n\x07node_id\x18\r \x01(\t\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x01\n\nInputAsset\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x84\x01\n\x0c\x41rtifactRole\x12\x1d\n\x19\x41RTIFACT_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41RTIFACT_ROLE_OUTPUT\x10\x01\x12\x1b\n\x17\x41RTIFACT_ROLE_THUMBNAIL\x10\x02\x12\x1e\n\x1a\x41RTIFACT_ROLE_INTERMEDIATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!generation_jobs/v1/artifact.proto\x12\x12generation_jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n\x08\x41rtifact\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12.\n\x04role\x18\x04 \x01(\x0e\x32 .generation_jobs.v1.ArtifactRole\x12\x10\n\x08position\x18\x05 \x01(\x05\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\x0c\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\x16\n\x0ethumbnail_size\x18\x0c \x01(\x05\x12\x0f\n\x07node_id\x18\r \x01(\t\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x65xternal_location\x18\x10 \x01(\t\"\xbe\x01\n\nInputAsset\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x84\x01\n\x0c\x41rtifactRole\x12\x1d\n\x19\x41RTIFACT_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41RTIFACT_ROLE_OUTPUT\x10\x01\x12\x1b\n\x17\x41RTIFACT_ROLE_THUMBNAIL\x10\x02\x12\x1e\n\x1a\x41RTIFACT_ROLE_INTERMEDIATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'generation_jobs.v1.artifact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ARTIFACTROLE']._serialized_start=675
-  _globals['_ARTIFACTROLE']._serialized_end=807
+  _globals['_ARTIFACTROLE']._serialized_start=702
+  _globals['_ARTIFACTROLE']._serialized_end=834
   _globals['_ARTIFACT']._serialized_start=123
-  _globals['_ARTIFACT']._serialized_end=479
-  _globals['_INPUTASSET']._serialized_start=482
-  _globals['_INPUTASSET']._serialized_end=672
+  _globals['_ARTIFACT']._serialized_end=506
+  _globals['_INPUTASSET']._serialized_start=509
+  _globals['_INPUTASSET']._serialized_end=699
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,7 @@ class Artifact(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    EXTERNAL_LOCATION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Never reused."""
     job_id: _builtins.int
@@ -94,6 +95,10 @@ class Artifact(_message.Message):
     """For a thumbnail: the length in pixels its longer side was fitted into (150, 300 or 600)."""
     node_id: _builtins.str
     """Id of the graph node that put it out."""
+    external_location: _builtins.str
+    """Of a file that came from a former system: where that had it. While `sha256` is empty the file is
+    still there and nowhere else: its size is unknown, and ReadArtifact and GetArtifactUrl refuse it.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -120,10 +125,11 @@ class Artifact(_message.Message):
         node_id: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         duration: _duration_pb2.Duration | None = ...,
+        external_location: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "content_type", b"content_type", "created_at", b"created_at", "duration", b"duration", "filename", b"filename", "height", b"height", "id", b"id", "job_id", b"job_id", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "content_type", b"content_type", "created_at", b"created_at", "duration", b"duration", "external_location", b"external_location", "filename", b"filename", "height", b"height", "id", b"id", "job_id", b"job_id", "node_id", b"node_id", "position", b"position", "role", b"role", "sha256", b"sha256", "size", b"size", "thumbnail_size", b"thumbnail_size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: this replica serves as many calls of this kind as it may; calling again after
     google.rpc.RetryInfo.retry_delay is safe.
     """
+    ERROR_REASON_ARTIFACT_EXTERNAL: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION: the file is where a former system left it, and not in the artifact store;
+    metadata "location" says where. Import it with `job-service import-legacy --artifacts-root`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of google.rpc.ErrorInfo.reason in domain "generation-jobs". The reason travels as the
@@ -171,5 +175,9 @@ ERROR_REASON_WRONG_WORKER: ErrorReason.ValueType  # 44
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 50
 """UNAVAILABLE: this replica serves as many calls of this kind as it may; calling again after
 google.rpc.RetryInfo.retry_delay is safe.
+"""
+ERROR_REASON_ARTIFACT_EXTERNAL: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION: the file is where a former system left it, and not in the artifact store;
+metadata "location" says where. Import it with `job-service import-legacy --artifacts-root`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -117,8 +117,9 @@ WITH held AS (
     UPDATE legacy_rows AS before SET conflict = true
     FROM import_todo WHERE import_todo.known AND before.source_id = import_todo.source_id
         AND before.source = '{source}' AND before.source_id > :after AND before.source_id <= :upto
-        AND NOT EXISTS (
-            SELECT FROM generation_jobs AS job WHERE job.id = before.job_id AND job.revision = 1
+        AND coalesce(
+            (SELECT job.revision <> 1 FROM generation_jobs AS job WHERE job.id = before.job_id),
+            before.outcome = 'imported'
         )
     RETURNING before.source_id, before.job_id
 ), left_alone AS (

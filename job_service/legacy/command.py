@@ -1,6 +1,7 @@
 """What ``job-service import-legacy`` does: one action, one report."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from job_service.legacy import importing
 from job_service.legacy.dropping import drop_legacy
 from job_service.legacy.importing import Options
 from job_service.legacy.inspection import inspect, is_migrated
-from job_service.legacy.report import Report
+from job_service.legacy.report import Report, RowList
 from job_service.legacy.session import ImportFailedError, connect
 from job_service.legacy.undo import undo
 
@@ -30,28 +31,38 @@ async def run(command: Command, say: Callable[[str], None]) -> None:
 
     Raises ImportFailedError.
     """
-    options = command.options
-    report = Report(
-        mode="in place" if options.source_url is None else "from", dry_run=options.dry_run
-    )
-    action: Awaitable[None]
-    if command.undo:
-        report.action = "undo"
-        action = undo(options.url, report, command.dump, say)
-    elif command.drop:
-        report.action = "drop legacy"
-        action = drop_legacy(options.url, report, command.dump, say)
-    else:
-        report.action = "cutover" if options.cutover else "import"
-        action = importing.run(options, report, say)
-    try:
-        await action
-    except (ImportFailedError, RefusedError) as error:
-        report.verified = False
-        report.problems.append(str(error))
+    with closing(RowList()) as rows:
+        report = Report(
+            mode="in place" if command.options.source_url is None else "from",
+            rows=rows,
+            action=_action(command),
+            dry_run=command.options.dry_run,
+        )
+        try:
+            await _act(command, report, say)
+        except (ImportFailedError, RefusedError) as error:
+            report.verified = False
+            report.problems.append(str(error))
+            _write(report, command, say)
+            raise ImportFailedError(str(error)) from error
         _write(report, command, say)
-        raise ImportFailedError(str(error)) from error
-    _write(report, command, say)
+
+
+def _action(command: Command) -> str:
+    if command.undo:
+        return "undo"
+    if command.drop:
+        return "drop legacy"
+    return "cutover" if command.options.cutover else "import"
+
+
+async def _act(command: Command, report: Report, say: Callable[[str], None]) -> None:
+    if command.undo:
+        await undo(command.options.url, report, command.dump, say)
+    elif command.drop:
+        await drop_legacy(command.options.url, report, command.dump, say)
+    else:
+        await importing.run(command.options, report, say)
 
 
 def _write(report: Report, command: Command, say: Callable[[str], None]) -> None:

@@ -18,6 +18,14 @@ VERSION: Final = 1
 _PRINTED: Final = 20
 _LONGEST_VALUE: Final = 60
 
+_PROVED: Final = "verified: every former row and field is accounted for"
+_ACHIEVED: Final[Mapping[str, str]] = {
+    "import": _PROVED,
+    "cutover": _PROVED,
+    "undo": "undone: the former tables are what they were before the import",
+    "drop legacy": "dropped: the dump has every row",
+}
+
 
 class RowList:
     """What is said of single rows, on disk."""
@@ -45,6 +53,10 @@ class RowList:
         }
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def close(self) -> None:
+        """Give up the file."""
+        self._file.close()
+
     def lines(self) -> Iterator[str]:
         """Each row as JSON, without the end of its line."""
         self._file.seek(0)
@@ -57,6 +69,7 @@ class Report:
     """The report as it grows. See docs/migrating.md for what its fields mean."""
 
     mode: str
+    rows: RowList
     action: str = "import"
     dry_run: bool = False
     found: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +80,6 @@ class Report:
     phase: str = "importing"
     verified: bool = False
     problems: list[str] = field(default_factory=list)
-    rows: RowList = field(default_factory=RowList)
 
     def describe(self, found: Found, remarks: Sequence[str]) -> None:
         """Take down what was found."""
@@ -142,7 +154,7 @@ class Report:
         for problem in self.problems:
             say(f"PROBLEM: {problem}")
         if self.verified:
-            say("verified: every former row and field is accounted for")
+            say(_ACHIEVED[self.action])
 
     def _print_checksums(self, say: Callable[[str], None]) -> None:
         bad = [one for one in self.checksums if one["before"] != one["after"]]

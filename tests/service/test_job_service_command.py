@@ -10,6 +10,7 @@ import pytest
 from job_service.access import secret, tokens_file
 from job_service.access.exposure import PLAIN_WORDS
 from job_service.store import migrate
+from tests import former_tables
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "job-service"
 
@@ -170,3 +171,25 @@ def test_tokens_are_added_to_a_file_that_nobody_else_may_read(
     assert [found[secret.digest(token)].token.role for token in tokens] == ["worker", "admin"]
     assert not any(token in path.read_text() for token in tokens)
     assert not data_dir.exists()
+
+
+def test_former_tables_are_told_of_by_serve_and_imported_by_migrate(
+    empty_database_url: str, data_dir: Path
+) -> None:
+    former_tables.build(empty_database_url, "C")
+    settings = {"DATABASE_URL": empty_database_url, "MIGRATE": "true"}
+    before = former_tables.content(empty_database_url)
+    served = _run(data_dir, "serve", **settings)
+    assert served.returncode == 1
+    assert "job-service migrate" in served.stderr
+    assert len(served.stderr.splitlines()) == 1
+    assert former_tables.content(empty_database_url) == before
+
+    migrated = _run(data_dir, "migrate", **settings)
+    assert migrated.returncode == 0, migrated.stderr
+    assert "Found: state C" in migrated.stdout
+    assert "verified" in migrated.stdout
+    assert "schema at revision" in migrated.stdout
+    assert _run(data_dir, "migrate", **settings).stdout.startswith("schema at revision")
+    again = _run(data_dir, "import-legacy", **settings)
+    assert again.returncode == 0, again.stderr

@@ -45,9 +45,10 @@ def _list_row(
 ) -> None:
     if conflict:
         rows.add("conflict", source, source_id, job_id)
-    elif outcome == "combined":
-        rows.add("combined", source, source_id, job_id, fields)
-    else:
+        return
+    if outcome == "combined":
+        rows.add("combined", source, source_id, job_id)
+    if fields:
         rows.add("adjusted", source, source_id, job_id, fields)
 
 
@@ -86,7 +87,7 @@ async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -
                 "after": str(sums.after),
             }
             for field, sums in checked.fields.items()
-            if sums.rows or sums.before != sums.after
+            if sums.rows or sums.after or field in found.tables[name].columns
         ]
         if missing != waiting:
             raise VerificationError(f"{missing - waiting} rows of {name} have not arrived")

@@ -92,7 +92,7 @@ async def _take_batch(
             except FileNotFoundError:
                 counts["missing"] += 1
                 return None
-            except (_RefusedError, OSError, ValueError):
+            except (_RefusedError, OSError, RuntimeError, ValueError):  # a link to itself
                 counts["refused"] += 1
                 return None
             await objects.put(

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from job_service.legacy import former, models, verification
+from job_service.legacy.batch import Range
 from job_service.legacy.inspection import Found
 from job_service.legacy.passes import Passes, VerificationError
 from job_service.legacy.report import Report, RowList
@@ -25,11 +26,34 @@ ORDER BY before.source, before.source_id
 """
 
 
-async def list_rows(driver: Driver, rows: RowList, condition: str = "") -> None:
-    """List what was combined, adjusted or left alone; a server-side cursor bounds the memory."""
+async def remember_rows(driver: Driver, range_: Range) -> None:
+    """In a dry run: keep what there is to list of a range, before its jobs are forgotten."""
+    condition = (
+        f"AND (before.source = '{range_.source}' AND before.source_id > {range_.after}"
+        f" AND before.source_id <= {range_.upto} AND before.outcome = 'imported'"
+        " OR before.outcome = 'combined' AND EXISTS (SELECT FROM import_batch"
+        " WHERE import_batch.job_id = before.job_id))"
+    )
+    await driver.execute(
+        f"INSERT INTO import_listed {_LISTED.format(condition=condition)}".encode()
+    )
+
+
+async def list_remembered(driver: Driver, rows: RowList) -> None:
+    """List what a dry run has kept."""
+    await _list(driver, rows, "SELECT * FROM import_listed ORDER BY source, source_id")
+
+
+async def list_rows(driver: Driver, rows: RowList) -> None:
+    """List what was combined, adjusted or left alone."""
+    await _list(driver, rows, _LISTED.format(condition=""))
+
+
+async def _list(driver: Driver, rows: RowList, query: str) -> None:
+    """List rows; a server-side cursor bounds the memory."""
     async with driver.transaction(), driver.cursor(name="listed") as cursor:
         cursor.itersize = _FETCHED
-        await cursor.execute(_LISTED.format(condition=condition).encode())
+        await cursor.execute(query.encode())
         async for source, source_id, job_id, outcome, conflict, fields in cursor:
             _list_row(rows, source, source_id, job_id, outcome, conflict, fields or [])
 

@@ -57,9 +57,11 @@ _READ: Final = {
     ),
 }
 
+# A state that nobody knows rests, too: nothing is going to run such a job.
 _AT_REST: Final = (
-    f"({mapping.STATUS_WORDS.format(status='{row}.status')})"
-    " IN ('completed', 'failed', 'cancelled')"
+    "{row}.status IS NOT NULL AND"
+    f" ({mapping.STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'pending' AND"
+    f" ({mapping.STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'running'"
 )
 
 # New rows, and those whose former row is not any more what it was. A job's former row includes that

@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from job_service.jobs.refusals import RefusedError
 from job_service.legacy import importing
 from job_service.legacy.dropping import drop_legacy
@@ -38,14 +40,25 @@ async def run(command: Command, say: Callable[[str], None]) -> None:
             action=_action(command),
             dry_run=command.options.dry_run,
         )
+        _check_paths(command)
         try:
             await _act(command, report, say)
-        except (ImportFailedError, RefusedError) as error:
+        except (ImportFailedError, RefusedError, psycopg.Error) as error:
             report.verified = False
-            report.problems.append(str(error))
+            report.problems.append(str(error).strip())
             _write(report, command, say)
-            raise ImportFailedError(str(error)) from error
+            raise ImportFailedError(str(error).strip()) from error
         _write(report, command, say)
+
+
+def _check_paths(command: Command) -> None:
+    """Of a path that cannot be used people hear before the work, not after it."""
+    root = command.options.artifacts_root
+    if root is not None and not root.is_dir():
+        raise ImportFailedError(f"--artifacts-root: {root} is no folder")
+    for option, file in (("--report", command.report), ("--dump", command.dump)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ImportFailedError(f"{option}: there is no folder {file.absolute().parent}")
 
 
 def _action(command: Command) -> str:
@@ -73,8 +86,11 @@ def _write(report: Report, command: Command, say: Callable[[str], None]) -> None
 
 async def former_tables(url: str) -> str | None:
     """The state of the former tables where the service's own should be; None: there are none."""
-    async with connect(url) as driver:
-        if await is_migrated(driver):
-            return None
-        found = await inspect(driver)
+    try:
+        async with connect(url) as driver:
+            if await is_migrated(driver):
+                return None
+            found = await inspect(driver)
+    except psycopg.Error as error:
+        raise ImportFailedError(f"the database cannot be read: {str(error).strip()}") from error
     return None if found is None else found.state

@@ -87,12 +87,15 @@ class _Import:
         driver = self._driver
         found = await inspect(driver)
         if found is None:
-            raise ImportFailedError("there are no former tables in this database")
+            raise ImportFailedError(
+                f"this database has none of the former tables ({', '.join(former.JOB_TABLES)})"
+            )
         self._announce(found, self._plan_in_place(found))
+        # Of names that are taken people hear before the work, not after it.
+        await staging.refuse_taken_tables(driver, found.schema)
         if self._options.dry_run:
             await self._dry(found)
             return
-        # Of names that are taken people hear before the work, not after it.
         await staging.make(driver, self._options.url)
         try:
             oids = [table.oid for table in found.tables.values()]
@@ -141,7 +144,9 @@ class _Import:
         phase, facts = await state(driver)
         if phase != "cut over" or facts.get("mode") != "in place":
             if await inspect(driver) is None:
-                raise ImportFailedError("there are no former tables in this database")
+                raise ImportFailedError(
+                    f"this database has none of the former tables ({', '.join(former.JOB_TABLES)})"
+                )
             raise ImportFailedError(
                 "job_service has its tables in this database already: import the former ones "
                 "beside them with --from and this database's own URL"
@@ -197,7 +202,10 @@ class _Import:
         async with connect(source_url) as source:
             found = await inspect(source)
             if found is None:
-                raise ImportFailedError("there are no former tables in the database of --from")
+                raise ImportFailedError(
+                    "the database of --from has none of the former tables "
+                    f"({', '.join(former.JOB_TABLES)})"
+                )
             self._announce(found, self._plan_from())
             if not self._options.dry_run:
                 await self._own_tables()
@@ -294,19 +302,13 @@ class _Import:
         await self._prepare()
 
         async def note(range_: Range) -> None:
-            await account.list_rows(
-                driver,
-                self._report.rows,
-                f"AND before.source = '{range_.source}' AND before.source_id > {range_.after}"
-                f" AND before.source_id <= {range_.upto} AND before.outcome = 'imported'"
-                " OR before.outcome = 'combined' AND EXISTS (SELECT FROM import_batch"
-                " WHERE import_batch.job_id = before.job_id)",
-            )
+            await account.remember_rows(driver, range_)
             await shadows.forget_jobs(driver)
 
         passes = self._passes(found, note)
         with Progress(self._say, "read", found) as progress:
             await passes.run(driver.transaction, progress.advance, all_states=True)
+        await account.list_remembered(driver, self._report.rows)
         await account.settle(driver, found, passes, self._report)
         self._report.verified = True
 

@@ -66,7 +66,7 @@ async def ingest(
         folder = await asyncio.to_thread(root.resolve, strict=True)
         objects = ObjectStoreOfArtifacts.from_url(store_url)
     except (OSError, ValueError) as error:
-        raise ImportFailedError(f"cannot ingest files: {error}") from error
+        raise ImportFailedError(f"--artifacts-root: cannot ingest files: {error}") from error
     counts = {"ingested": 0, "missing": 0, "refused": 0}
     after = 0
     while batch := await statements(driver).rows(_REFERENCES, {"after": after, "most": _BATCH}):

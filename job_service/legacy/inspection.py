@@ -147,6 +147,9 @@ async def inspect(driver: Driver, schema: str | None = None) -> Found | None:
     sql = statements(driver)
     names = [*former.JOB_TABLES, former.MODELS]
     rows = {row.name: row for row in await sql.rows(_TABLES, {"names": names, "schema": schema})}
+    if schema is not None:  # the list of models never moves
+        beside = {"names": [former.MODELS], "schema": None}
+        rows |= {row.name: row for row in await sql.rows(_TABLES, beside)}
     tables: dict[str, Table] = {}
     for name in former.JOB_TABLES:
         if name in rows:

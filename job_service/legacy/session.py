@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 import psycopg
 from psycopg.rows import tuple_row
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -39,7 +40,15 @@ class ImportFailedError(CannotRunError):
 
 def plain(url: str) -> str:
     """A database URL as libpq takes it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ImportFailedError(
+            "a database is named by a URL such as postgresql://user:password@host/database"
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ImportFailedError(f"{parsed.get_backend_name()} is not PostgreSQL")
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @asynccontextmanager

@@ -48,6 +48,10 @@ CREATE INDEX ON pg_temp.legacy_rows (job_id) WHERE outcome = 'combined';
 CREATE TEMPORARY TABLE legacy_models (
     source_id bigint PRIMARY KEY, model_id bigint, checksum bigint, content jsonb
 );
+CREATE TEMPORARY TABLE import_listed (
+    source varchar(63), source_id bigint, job_id bigint, outcome varchar(20), conflict boolean,
+    fields jsonb
+);
 CREATE TEMPORARY TABLE legacy_import (
     singleton boolean PRIMARY KEY DEFAULT true, phase varchar(20), next_id bigint, facts jsonb
 );

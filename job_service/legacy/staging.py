@@ -8,6 +8,32 @@ from job_service.store import migrate
 
 STAGING: Final = "generation_jobs_import"
 
+#: The service's tables besides the jobs' own, as far as the migrations make them.
+OWN_TABLES: Final = (
+    "access_tokens",
+    "backend_catalogues",
+    "dispatch_clocks",
+    "dispatch_pauses",
+    "generation_jobs_alembic_version",
+    "installation",
+    "job_artifacts",
+    "job_attempts",
+    "job_inputs",
+    "job_previews",
+    "job_tombstone_horizon",
+    "job_tombstones",
+    "legacy_import",
+    "legacy_models",
+    "legacy_rows",
+    "models",
+    "node_signatures",
+    "route_keys",
+    "user_clocks",
+    "user_shares",
+    "workers",
+    "workflow_templates",
+)
+
 # Names that are taken where the tables shall go, other than by what makes room for them.
 _TAKEN: Final = """
 WITH own AS (
@@ -59,6 +85,16 @@ async def drop(driver: Driver) -> None:
     await driver.execute(f"DROP SCHEMA IF EXISTS {STAGING} CASCADE".encode())
 
 
+async def refuse_taken_tables(driver: Driver, schema: str) -> None:
+    """Raise ImportFailedError when tables of the application are named like the service's."""
+    cursor = await driver.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s))"
+        " AND relname = ANY(%s) ORDER BY 1",
+        [schema, list(OWN_TABLES)],
+    )
+    _refuse(schema, [row[0] for row in await cursor.fetchall()])
+
+
 async def refuse_taken_names(driver: Driver, schema: str, leaving: list[int]) -> None:
     """Raise ImportFailedError when tables of the application have names of the service's.
 
@@ -67,7 +103,10 @@ async def refuse_taken_names(driver: Driver, schema: str, leaving: list[int]) ->
     cursor = await driver.execute(
         _TAKEN.format(staging=STAGING).encode(), [leaving, schema, schema]
     )
-    taken = [row[0] for row in await cursor.fetchall()]
+    _refuse(schema, [row[0] for row in await cursor.fetchall()])
+
+
+def _refuse(schema: str, taken: list[str]) -> None:
     if taken:
         raise ImportFailedError(
             f"schema {schema} has other tables, indexes or functions with names that job_service "

@@ -10,6 +10,7 @@ from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_pb2
 
 from job_service import server
+from job_service.legacy import staging
 from job_service.legacy.session import ImportFailedError
 from job_service.settings import Settings
 from tests import former_tables
@@ -56,7 +57,7 @@ async def test_what_is_at_rest_comes_first_and_the_rest_with_the_cutover(
     await import_legacy(url, report=report, batch=2)
     assert content(url) == before
     waiting = read(report)["counts"]["generation_jobs"]["waiting"]
-    assert waiting == {"A": 3, "B": 1, "C": 1}[state]
+    assert waiting == {"A": 2, "B": 1, "C": 1}[state]
 
     execute(
         url,
@@ -159,9 +160,19 @@ async def test_a_table_of_the_application_is_not_in_the_way_unnoticed(
     url = empty_database_url
     former_tables.build(url, "C")
     execute(url, "CREATE TABLE workers (id integer)")
-    with pytest.raises(ImportFailedError, match="workers"):
-        await import_legacy(url, cutover=True)
+    for dry_run in (True, False):
+        with pytest.raises(ImportFailedError, match="workers"):
+            await import_legacy(url, cutover=True, dry_run=dry_run)
     assert query(url, STAGING) == [(0,)]
+
+
+def test_every_table_of_the_service_is_known_by_name(database_url: str) -> None:
+    own = query(
+        database_url,
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('public')"
+        " AND relkind = 'r' AND relname <> 'generation_jobs' ORDER BY 1",
+    )
+    assert [name for (name,) in own] == list(staging.OWN_TABLES)
 
 
 async def test_what_does_not_arrive_as_it_was_is_rolled_back(empty_database_url: str) -> None:

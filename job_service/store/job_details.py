@@ -64,7 +64,8 @@ CASE WHEN job.attempt > 0 THEN (
 ) END AS attempts,
 CASE WHEN job.status = 'completed' THEN (
     SELECT json_agg(
-        {_array("artifact", _ARTIFACT)} ORDER BY artifact.position, artifact.thumbnail_size
+        {_array("artifact", _ARTIFACT)}
+        ORDER BY artifact.position, artifact.role = 'thumbnail', artifact.thumbnail_size
     )
     FROM job_artifacts AS artifact
     WHERE artifact.job_id = job.id AND artifact.attempt = job.attempt

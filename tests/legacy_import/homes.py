@@ -1,13 +1,14 @@
 """Where a job has a place for each former value, and which values fit there."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from generation_jobs.v1 import job_pb2
+from generation_jobs.v1 import artifact_pb2, job_pb2
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
@@ -43,6 +44,9 @@ def _has(message: Message, name: str) -> bool:
     return message.HasField(name)
 
 
+_SHORT: Final = ("checkpoint_model", "comfyui_prompt_id", "celery_task_id")
+
+
 class TextHome(Home):
     """A text as it was."""
 
@@ -50,7 +54,7 @@ class TextHome(Home):
         return bool(getattr(job, self.name) == text)
 
     def must_hold(self, job: Job, text: str) -> bool:
-        longest = 255 if self.name in ("checkpoint_model", "comfyui_prompt_id") else 20_000
+        longest = 255 if self.name in _SHORT else 20_000
         blank = self.name == "prompt" and not text.strip(" \t\n\r\f\v")
         return len(text) <= longest and not blank
 
@@ -121,37 +125,42 @@ class ErrorHome(Home):
     """A message without a code."""
 
     def holds(self, job: Job, text: str) -> bool:
-        return job.HasField("error") and job.error.message == text
+        return _has(job, "error") and text in (job.error.message, job.error.technical_details)
 
     def must_hold(self, job: Job, text: str) -> bool:
         return job.status == job_pb2.JOB_STATUS_FAILED and 0 < len(text) <= 500
 
     def is_empty(self, job: Job) -> bool:
-        return job.status in (job_pb2.JOB_STATUS_FAILED, job_pb2.JOB_STATUS_PENDING) or (
-            not job.HasField("error")
-        )
+        return job.status == job_pb2.JOB_STATUS_FAILED or not _has(job, "error")
 
 
 class ParamsHome(Home):
-    """Free parameters; sampler settings have a place of their own."""
+    """Free parameters. Two of them have places of their own: sampler settings, and what we keep."""
 
     def holds(self, job: Job, text: str) -> bool:
         value = exact.read(text)
-        if not isinstance(value, dict) or not exact.fits_jsonb(text) or "legacy" in value:
+        if not isinstance(value, dict) or not exact.fits_jsonb(text):
             return False
         there = exact.read(job.params_json)
-        rest = {key: one for key, one in value.items() if key != "sampler_params"}
-        if any(key not in there or there[key] != one for key, one in rest.items()):
-            return False
-        settings = value.get("sampler_params")
-        return settings is None or sampler_holds(job, settings)
+        kept = there.get("legacy", {})
+
+        def holds(key: str, one: Any) -> bool:
+            match key:
+                case "legacy":
+                    return bool(kept.get("params.legacy", {}).get("value") == one)
+                case "sampler_params":
+                    elsewhere = kept.get("sampler_params", {"value": None})["value"] == one
+                    return elsewhere or sampler_holds(job, one)
+            return key in there and bool(there[key] == one)
+
+        return all(holds(key, one) for key, one in value.items())
 
     def must_hold(self, job: Job, text: str) -> bool:
         value = exact.read(text)
         return (
             isinstance(value, dict)
             and exact.fits_jsonb(text)
-            and (not value.keys() & {"sampler_params", "legacy"})
+            and not value.keys() & {"sampler_params", "legacy"}
         )
 
     def is_empty(self, job: Job) -> bool:
@@ -253,22 +262,39 @@ class LorasHome(Home):
 
     @staticmethod
     def _is(there: job_pb2.Lora, one: dict[str, Any]) -> bool:
-        model = one.get("strength_model", one.get("strength"))
-        clip = one.get("strength_clip", there.strength_clip if "strength" in one else None)
-        return there.name == one["name"] and all(
-            (not _has(there, name) if value is None else getattr(there, name) == float(value))
-            for name, value in (("strength_model", model), ("strength_clip", clip))
-        )
+        # what was not said has its default now
+        model = one.get("strength_model", one.get("strength", Decimal("0.8")))
+        clip = one.get("strength_clip", model)
+        strengths = (float(model), float(clip))
+        return (there.name, there.strength_model, there.strength_clip) == (one["name"], *strengths)
 
 
+@dataclass(frozen=True)
 class FilesHome(Home):
-    """Paths of files that became artifacts."""
+    """Paths of files, which are artifacts of one role now."""
+
+    role: artifact_pb2.ArtifactRole.ValueType
 
     def holds(self, job: Job, text: str) -> bool:
-        raise NotImplementedError
+        value = exact.read(text)
+        locations = [
+            getattr(one, "external_location", one.filename)
+            for one in job.artifacts
+            if one.role == self.role
+        ]
+        return isinstance(value, list) and Counter(locations) == Counter(map(str, value))
 
     def must_hold(self, job: Job, text: str) -> bool:
-        raise NotImplementedError
+        value = exact.read(text)
+        return (
+            job.status == job_pb2.JOB_STATUS_COMPLETED
+            and isinstance(value, list)
+            and exact.fits_jsonb(text)
+            and all(isinstance(one, str) and one for one in value)
+        )
+
+    def is_empty(self, job: Job) -> bool:
+        return all(one.role != self.role for one in job.artifacts)
 
 
 def _is_size(value: int) -> bool:
@@ -284,6 +310,7 @@ HOMES: Final[dict[str, Home]] = {
         TextHome("negative_prompt"),
         TextHome("checkpoint_model"),
         TextHome("comfyui_prompt_id"),
+        TextHome("celery_task_id"),
         LorasHome("lora_models"),
         NumberHome("width", _is_size),
         NumberHome("height", _is_size),
@@ -296,6 +323,8 @@ HOMES: Final[dict[str, Home]] = {
         MomentHome("started_at"),
         MomentHome("completed_at"),
         ErrorHome("error"),
+        FilesHome("output_paths", artifact_pb2.ARTIFACT_ROLE_OUTPUT),
+        FilesHome("thumbnail_paths", artifact_pb2.ARTIFACT_ROLE_THUMBNAIL),
     )
 }
 #: The former columns that are one field of a job.

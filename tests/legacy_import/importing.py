@@ -73,14 +73,20 @@ class Move:
         return Outcome(done.returncode, done.stdout, done.stderr, written)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Begin an import; somebody is going to kill it, perhaps."""
-        return subprocess.Popen(
-            [COMMAND, *self.importing(*arguments)],
-            env=self.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Begin an import; what it prints goes to the file ``printed``."""
+        with self.printed.open("w") as printed:
+            return subprocess.Popen(
+                [COMMAND, *self.importing(*arguments)],
+                env=self.environment(),
+                stdout=printed,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+    @property
+    def printed(self) -> Path:
+        """Where a started import prints to."""
+        return self.folder / "printed.txt"
 
     def environment(self) -> dict[str, str]:
         """Environment of a process of the new installation."""

@@ -22,6 +22,10 @@ _AT_REST: Final = {
     "failed": job_pb2.JOB_STATUS_FAILED,
     "cancelled": job_pb2.JOB_STATUS_CANCELLED,
 }
+#: JSON's own null is no value.
+_DOCUMENTS: Final = (
+    "params", "parameters", "lora_models", "sampler_params", "output_paths", "thumbnail_paths"
+)  # fmt: skip
 ACTIVE: Final = ("running", "processing", "started")
 
 
@@ -68,6 +72,12 @@ def _verbatim(found: Any, text: str) -> bool:
         return False
 
 
+def nothing_is_lost(old: Stored, new: Reading, *, running: str = "requeue") -> None:
+    """Assert that every former value is where it must be, and nothing else is."""
+    problems = discrepancies(old, new, running=running)
+    assert not problems, "\n".join(problems)
+
+
 def discrepancies(old: Stored, new: Reading, *, running: str = "requeue") -> list[str]:
     """In words, what is not as it must be."""
     return [*_missing(old, new), *_of_jobs(old, new, running)]
@@ -81,7 +91,7 @@ def _missing(old: Stored, new: Reading) -> Iterator[str]:
     known = old.jobs.keys() | {job.id for job in new.by_request.values()}
     for job_id in new.jobs.keys() - known:
         yield f"job {job_id} came from nowhere"
-    highest = max([*old.jobs, *old.requests], default=0)
+    highest = max(old.jobs, default=0)
     for request_id, job in new.by_request.items():
         if job.id not in old.jobs and job.id <= highest:
             yield f"request {request_id} became job {job.id}, which is no new id"
@@ -130,6 +140,7 @@ def _of_job(imported: Imported, running: str) -> Iterator[str]:
             for source in imported.sources
             for column in columns
             if (text := source.row.get(column)) is not None
+            and not (column in _DOCUMENTS and text == "null")
         ]
         yield from _field(imported, HOMES[name], values)
     for source in imported.sources:
@@ -152,7 +163,7 @@ def _field(imported: Imported, home: Home, values: list[tuple[Source, str, str]]
     for source, column, text in values:
         if not settled and home.must_hold(imported.message, text):
             yield f"{source.name}: {column} = {text[:80]!r} would have fitted"
-    if not values and not home.is_empty(imported.message):
+    if not settled and not home.is_empty(imported.message):
         yield f"{home.name} came from nowhere"
 
 

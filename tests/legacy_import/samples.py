@@ -31,11 +31,11 @@ _CREATED: Final = "2024-05-06 07:08:09.123456"
 def sample(shape: OldShape) -> OldContent:
     """The installation; rows have the columns that its shape has."""
     jobs = [
-        _fitted({"id": str(job_id), **_job(shape, **fields)}, shape.job_columns)
+        _fitted({"id": str(job_id), **_job(**fields)}, shape.job_columns)
         for job_id, fields in zip(_ids(), _JOBS, strict=False)
     ]
     requests = [
-        _fitted({"id": str(number), **_request(shape, **fields)}, shape.request_columns)
+        request(shape, number, **fields)
         for number, fields in zip(count(1), _REQUESTS, strict=False)
     ]
     return OldContent(
@@ -68,7 +68,7 @@ def prompt_id(number: int) -> str:
     return str(UUID(int=number, version=4))
 
 
-def _job(shape: OldShape, **fields: Any) -> dict[str, Any]:
+def _job(**fields: Any) -> dict[str, Any]:
     status = fields.get("status", "completed")
     ended = "2024-05-06 07:10:00" if status in ("completed", "failed", "cancelled") else None
     usual = {
@@ -99,8 +99,10 @@ def _job(shape: OldShape, **fields: Any) -> dict[str, Any]:
     return usual | fields
 
 
-def _request(shape: OldShape, **fields: Any) -> dict[str, Any]:
-    usual = _job(shape, **fields) | {
+def request(shape: OldShape, request_id: int, **fields: Any) -> Row:
+    """A completed request, but for what ``fields`` say."""
+    usual = _job(**fields) | {
+        "id": str(request_id),
         "checkpoint_model": "sdxl.safetensors",
         "width": "832",
         "height": "1216",
@@ -113,7 +115,7 @@ def _request(shape: OldShape, **fields: Any) -> dict[str, Any]:
         "thumbnail_paths": None,
         "favourite": "true",
     }
-    return usual | fields
+    return _fitted(usual | fields, shape.request_columns)
 
 
 _JOBS: Final[list[dict[str, Any]]] = [
@@ -158,7 +160,8 @@ _REQUESTS: Final[list[dict[str, Any]]] = [
     {"prompt": "never merged", "comfyui_prompt_id": prompt_id(3),
      "output_paths": written(["a.png"]), "width": "100"},
     {"status": "pending", "prompt": "never merged, waits"},
-    {"status": "failed", "error_message": "node 4 failed", "sampler_params": written([1])},
+    {"status": "failed", "error_message": "node 4 failed", "prompt": "failed there",
+     "sampler_params": written([1])},
     {"prompt": "odd settings", "sampler_params": written({"seed": -1, "steps": "20",
      "cfg": None, "eta": 0.5}), "checkpoint_model": "c" * 255},
     {"prompt": "files", "output_paths": written({"images": ["b.png"]}),

@@ -1,6 +1,7 @@
 """The oldest PostgreSQL that is supported is really there, and takes our schema."""
 
 import psycopg
+import pytest
 from sqlalchemy import URL
 
 from job_service.store import migrate
@@ -8,6 +9,7 @@ from job_service.store.migrate import SchemaState
 from tests.postgres_fixture import new_database
 
 
+@pytest.mark.heavy
 def test_postgres_15_takes_every_migration(postgres_15_server: URL) -> None:
     with new_database(postgres_15_server) as url:
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)

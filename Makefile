@@ -26,7 +26,7 @@ up: $(DEV_STAMP) ## Run everything on 127.0.0.1:50051 until Ctrl-C (or COMFYUI_U
 	@$(BIN)/python -m job_service.all_in_one up
 
 ##@ Check it
-.PHONY: test lint types imports contract suite coverage heavy conformance bench
+.PHONY: test lint types imports contract suite coverage heavy former conformance bench
 
 test: lint types imports contract suite ## All checks and the whole test suite
 
@@ -57,6 +57,9 @@ coverage: $(DEV_STAMP) ## The tests, and how much of the code they reach; takes 
 
 heavy: $(DEV_STAMP) ## The tests that take more than ten seconds each
 	$(BIN)/pytest -m heavy || $(RERUN) -m heavy
+
+former: $(DEV_STAMP) ## The import of every kind of former installation, from PostgreSQL 15 and 18; takes an hour
+	$(BIN)/pytest tests/legacy_import -m former
 
 conformance: $(DEV_STAMP) ## The driver's tests against a genuine ComfyUI on the CPU
 	$(BIN)/pytest tests/conformance -m conformance || $(RERUN) tests/conformance -m conformance

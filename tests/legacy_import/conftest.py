@@ -19,11 +19,11 @@ Settle = Callable[[OldContent], Move]
 @pytest.fixture(
     params=[
         pytest.param("postgres_server", id="18"),
-        pytest.param("postgres_15_server", id="15", marks=pytest.mark.heavy),
+        pytest.param("postgres_15_server", id="15", marks=pytest.mark.former),
     ]
 )
 def server(request: pytest.FixtureRequest) -> URL:
-    """The newest PostgreSQL, and among the heavy tests the oldest that is supported."""
+    """The newest PostgreSQL, and among the tests of former installations the oldest that is supported."""
     found: URL = request.getfixturevalue(request.param)
     return found
 

@@ -12,7 +12,7 @@ from tests.legacy_import.old_content import JOBS, REQUESTS
 from tests.legacy_import.samples import SHAPES, sample
 from tests.legacy_import.snapshot import differences, snapshot
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 @pytest.mark.parametrize("name", SHAPES)

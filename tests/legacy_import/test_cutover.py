@@ -12,7 +12,7 @@ from tests.legacy_import.oracle import nothing_is_lost
 from tests.legacy_import.reading import reading
 from tests.legacy_import.samples import SHAPES, sample
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 @pytest.mark.parametrize("name", ["A", "B", "C", "both column sets", "C with requests"])

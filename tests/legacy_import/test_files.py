@@ -21,7 +21,7 @@ from tests.legacy_import.old_values import written
 from tests.legacy_import.reading import settings_for
 from tests.legacy_import.samples import SHAPES, request, sample
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 SECRET = b"nobody shall read this"
 

@@ -10,7 +10,7 @@ from tests.legacy_import.conftest import Settle
 from tests.legacy_import.reading import settings_for
 from tests.legacy_import.samples import SHAPES, sample
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 async def test_models_are_listed_with_what_was_written_about_them(settle: Settle) -> None:

@@ -3,15 +3,15 @@
 import psycopg
 from hypothesis import HealthCheck, given, settings
 
+from tests.legacy_import.conftest import MakeDatabase
 from tests.legacy_import.old_content import OldContent, stored
 from tests.legacy_import.old_rows import contents
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(content=contents())
-def test_built(old_server: str, content: OldContent) -> None:
-    with psycopg.connect(old_server) as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+def test_built(make_database: MakeDatabase, content: OldContent) -> None:
+    with psycopg.connect(make_database()) as connection:
         content.build(connection)
         found = stored(connection)
         assert len(found.jobs) == len(content.jobs)

@@ -17,7 +17,7 @@ from tests.legacy_import.reading import read_all, settings_for
 from tests.legacy_import.samples import SHAPES, sample
 from tests.postgres_fixture import new_database
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 LOSSES = {
     "a job is gone": "DELETE FROM generation_jobs WHERE id = 106",

@@ -36,7 +36,7 @@ def refused(outcome: Outcome, *words: str) -> None:
         assert word in line, line
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 @pytest.mark.parametrize("table", ["workers", "models", "job_artifacts", "installation"])
 def test_a_table_of_the_application_named_like_ours(table: str, old: str, tmp_path: Path) -> None:
     with psycopg.connect(old, autocommit=True) as connection:
@@ -58,7 +58,7 @@ _MISTAKES: dict[str, Callable[[str], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 @pytest.mark.parametrize("mistake", _MISTAKES)
 def test_a_database_that_cannot_be_read(
     mistake: str, old: str, target: str, tmp_path: Path
@@ -67,14 +67,14 @@ def test_a_database_that_cannot_be_read(
     refused(Move(wrong, target, tmp_path).run("--cutover", succeeds=False))
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 def test_a_database_without_former_tables(target: str, old: str, tmp_path: Path) -> None:
     with psycopg.connect(old, autocommit=True) as connection:
         connection.execute("DROP TABLE comfyui_generation_requests, generation_jobs CASCADE")
     refused(Move(old, target, tmp_path).run("--cutover", succeeds=False), "former tables")
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 def test_a_database_of_our_own_is_no_former_one(
     target: str, make_database: MakeDatabase, tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_database_of_our_own_is_no_former_one(
     refused(Move(ours, ours, tmp_path).run("--cutover", succeeds=False))
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 def test_no_permission_to_read_the_former_tables(old: str, target: str, tmp_path: Path) -> None:
     role = "ada"
     with psycopg.connect(old, autocommit=True) as connection:
@@ -102,7 +102,7 @@ def test_no_permission_to_read_the_former_tables(old: str, target: str, tmp_path
             connection.execute("DROP OWNED BY ada; DROP ROLE ada")
 
 
-@pytest.mark.heavy
+@pytest.mark.former
 @pytest.mark.parametrize(
     "arguments",
     [

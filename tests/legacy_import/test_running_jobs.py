@@ -18,7 +18,7 @@ from tests.legacy_import.reading import reading, settings_for
 from tests.legacy_import.samples import SHAPES, sample
 from tests.worker_protocol import ProtocolWorker
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 @pytest.fixture

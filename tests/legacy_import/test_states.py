@@ -14,7 +14,7 @@ from tests.legacy_import.samples import SHAPES, sample
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ("A", "B", "C") else pytest.mark.heavy)
+        pytest.param(name, marks=[] if name in ("A", "B", "C") else pytest.mark.former)
         for name in SHAPES
     ],
 )

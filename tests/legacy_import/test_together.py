@@ -10,7 +10,7 @@ from tests.legacy_import.oracle import nothing_is_lost
 from tests.legacy_import.reading import reading
 from tests.legacy_import.samples import SHAPES, sample
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 async def test_two_importers_at_once(settle: Settle) -> None:

@@ -7,7 +7,7 @@ from tests.legacy_import.conftest import Settle
 from tests.legacy_import.samples import SHAPES, sample
 from tests.legacy_import.snapshot import differences, snapshot
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.former
 
 
 @pytest.mark.parametrize("name", SHAPES)

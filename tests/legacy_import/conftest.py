@@ -23,7 +23,7 @@ Settle = Callable[[OldContent], Move]
     ]
 )
 def server(request: pytest.FixtureRequest) -> URL:
-    """The newest PostgreSQL, and among the tests of former installations the oldest that is supported."""
+    """The newest PostgreSQL, and with ``make former`` the oldest that is supported, too."""
     found: URL = request.getfixturevalue(request.param)
     return found
 

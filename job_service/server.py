@@ -44,7 +44,7 @@ from job_service.artifacts.result_uploads import ResultUploads
 from job_service.artifacts.sweeper import Sweeper
 from job_service.cannot_run import CannotRunError
 from job_service.events.change_feed import ChangeFeed
-from job_service.events.hub import Hub
+from job_service.events.hub import Hub, RouteKeysAdded
 from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
@@ -58,6 +58,7 @@ from job_service.queue.claim_round import ClaimRound
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
+from job_service.queue.other_replicas import connected
 from job_service.queue.positions import QueuePositions
 from job_service.queue.signature_cache import SignatureCache
 from job_service.queue.sweeping import Retention, Sweeping
@@ -78,6 +79,7 @@ from job_service.store.listing import ListingStore
 from job_service.store.models import ModelStore
 from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
+from job_service.store.previews import PreviewTable
 from job_service.store.queue_positions import QueuePositionStore
 from job_service.store.queue_stats import QueueStatsStore
 from job_service.store.retention import RetentionStore
@@ -139,12 +141,12 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]:
     certificates, book = _protection(settings, database)
-    ttl = settings.lease_ttl
+    ttl, catch_up = settings.lease_ttl, settings.catch_up_interval.total_seconds()
     hub = Hub()
     objects = _artifact_store(settings.artifact_store)
     artifacts = ArtifactTable(database)
     inputs = InputTable(database, settings.input_retention)
-    route_keys = RouteKeys(database)
+    route_keys = RouteKeys(database, on_new=lambda: hub.publish(RouteKeysAdded()))
     caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
     counted = Counted()
     jobs = JobStore(database, caps, counted)
@@ -156,13 +158,12 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     signatures = NodeSignatureTable(database)
     fleet = Fleet(hub, workers, leases, route_keys, pauses, models, SignatureCache(signatures), ttl)
     board = ProgressBoard(hub, leases)
-    feed = JobFeed(hub, jobs)
+    feed = JobFeed(hub, jobs, catch_up)
     changes = ChangeStore(database)
-    change_feed = ChangeFeed(hub, changes)
+    change_feed = ChangeFeed(hub, changes, catch_up)
     listing = ListingStore(database)
     positions = QueuePositions(hub, QueuePositionStore(database), fleet)
-    claim_round = ClaimRound(database, fleet, route_keys, ttl)
-    dispatcher = Dispatcher(hub, claim_round, leases, fleet)
+    dispatcher = Dispatcher(hub, ClaimRound(database, fleet, route_keys, ttl), leases, catch_up)
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,
@@ -180,6 +181,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         Sweeper(artifacts, inputs, objects),
         workers,
         signatures,
+        PreviewTable(database),
         Retention(
             tombstones=settings.tombstone_retention,
             artifacts=settings.artifact_retention,
@@ -288,6 +290,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
                 **({} if certificates is None else {"certificates": certificates.run}),
             }
         ),
+        connected(hub, database, settings.listens_to, fleet, board, catch_up),
         monitored(
             settings.metrics_listen,
             counted,

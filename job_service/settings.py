@@ -157,6 +157,17 @@ class Settings(BaseSettings):
         description="PostgreSQL to use, postgresql://…; absent: an embedded one in the data "
         "directory",
     )
+    listen_database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="the same PostgreSQL for the one connection on which a replica hears of the "
+        "others; needed when the URL above leads to a pooler that gives connections to "
+        "transactions (PgBouncer), which cannot carry LISTEN",
+    )
+    catch_up_interval: Duration = Field(
+        default=timedelta(seconds=5),
+        description="how soon a change at another replica is found when its notification is lost",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("generation-jobs", appauthor=False),
         description="where the embedded PostgreSQL and, by default, the artifacts are",
@@ -435,6 +446,13 @@ class Settings(BaseSettings):
         )
 
     @property
+    def listens_to(self) -> str:
+        """Where to hear of other replicas. One of the two URLs must be set."""
+        url = self.listen_database_url or self.database_url
+        assert url is not None
+        return url
+
+    @property
     def limits(self) -> Limits:
         """What a job may ask for."""
         return Limits(
@@ -470,6 +488,8 @@ class Settings(BaseSettings):
         """Every setting by the name of its environment variable, without secrets."""
         values = self.model_dump(mode="python") | {
             "database_url": self.shown_database_url(),
+            "listen_database_url": self.listen_database_url
+            and _without_password(make_url(self.listen_database_url)),
             "artifact_store": without_secrets(self.artifact_store),
         }
         return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}

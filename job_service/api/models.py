@@ -56,7 +56,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self, request: pb.RefreshModelsRequest, context: Context
     ) -> pb.RefreshModelsResponse:
         workers = await self._rows.workers(include_gone=False)
-        self._fleet.ask_for_catalogues()
+        await self._fleet.ask_for_catalogues()
         return pb.RefreshModelsResponse(workers_asked=len(workers))
 
     async def _loaded_in(self) -> dict[str, list[str]]:

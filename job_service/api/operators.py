@@ -171,7 +171,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         worker_id = await self._rows.set_drain(_worker_name(name), drain=drain)
         if worker_id is None:
             raise RefusedError(Refusal.WORKER_NOT_FOUND, f"there is no worker {name!r}")
-        self._fleet.drain_changed(worker_id, drain=drain)
+        self._fleet.announce_drain(worker_id, drain=drain)
         return await self._worker(name)
 
     async def _take_away(self, row: JobRow) -> bool:

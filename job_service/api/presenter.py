@@ -26,7 +26,7 @@ class JobPresenter:
         """A job in view BASIC."""
         return job_message(
             row,
-            progress=self._board.progress(row.id, row.attempt),
+            progress=self._progress(row),
             pending_reason=await self.pending_reason(row),
             full=False,
         )
@@ -54,11 +54,15 @@ class JobPresenter:
     async def _full(self, row: JobRow, details: JobDetails) -> job_pb2.GenerationJob:
         return job_message(
             row,
-            progress=self._board.progress(row.id, row.attempt),
+            progress=self._progress(row),
             pending_reason=await self.pending_reason(row),
             artifacts=details.artifacts if row.status == "completed" else (),
             attempts=details.attempts,
         )
+
+    def _progress(self, row: JobRow) -> job_pb2.JobProgress | None:
+        """Newer progress than the row's; of a job that has ended, the row has the last word."""
+        return self._board.progress(row.id, row.attempt) if row.status == "running" else None
 
     async def pending_reason(self, row: JobRow) -> "job_pb2.PendingReason.ValueType":
         """What a job waits for; UNSPECIFIED when it is not pending."""

@@ -43,7 +43,13 @@ class WatchCalls:
         checks.raise_if_wrong()
         preview = None
         revision = 0
-        async for job in self._feed.watch(request.id, caller.visible_user, self._keep_alive):
+        jobs = self._feed.watch(
+            request.id,
+            caller.visible_user,
+            self._keep_alive,
+            previews=request.include_previews,
+        )
+        async for job in jobs:
             if job is None:
                 yield pb.WatchJobResponse(keep_alive=pb.KeepAlive())
                 continue

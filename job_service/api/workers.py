@@ -17,7 +17,6 @@ from job_service.api.leased_job import leased_job_message
 from job_service.api.upload_stream import chunks, opening
 from job_service.api.worker_requests import (
     MAX_LEASES,
-    Offered,
     catalogues,
     check_job_error,
     lease_key,
@@ -43,7 +42,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import STATUS_TO_WIRE
 from job_service.queue.claim_round import Granted, LeaseCall
 from job_service.queue.dispatcher import Dispatcher
-from job_service.queue.fleet import Fleet, Member
+from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats, Verdicts
 from job_service.store.inputs import InputRow, InputTable
 from job_service.store.leases import (
@@ -128,7 +127,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         if member.registration.drain_requested:
             response.directives.append(pb.WORKER_DIRECTIVE_DRAIN)
             return response
-        if self._unknown_catalogues(member, offered):
+        digests = {backend.name: backend.digest for backend in offered.backends}
+        if not await self._fleet.has_catalogues(member, digests):
             response.directives.append(pb.WORKER_DIRECTIVE_REFRESH_CATALOGUE)
             wait = timedelta()
         call = LeaseCall(
@@ -320,13 +320,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         signatures = await asyncio.to_thread(packed_signatures, request)
         await self._fleet.take_catalogues(member, reported, signatures)
         return pb.ReportCatalogueResponse()
-
-    def _unknown_catalogues(self, member: Member, offered: Offered) -> bool:
-        return any(
-            backend.name not in member.catalogues
-            or member.catalogues[backend.name].digest != backend.digest
-            for backend in offered.backends
-        )
 
     async def _assets(self, granted: Sequence[Granted]) -> Mapping[int, InputRow]:
         """The inputs that leased jobs name, by id."""

@@ -10,7 +10,7 @@ def pending_topics(row: JobRow) -> set[Hashable]:
     """The topics that wake whoever takes a pending job its next step, or lets it expire."""
     topics: set[Hashable] = set()
     if row.dispatchable:
-        topics.add(WorkAvailable())
+        topics.add(WorkAvailable(row.route_key))
     elif row.not_before is None:
         topics.add(AdmissionDue())
     if row.not_before is not None or row.expires_at is not None:

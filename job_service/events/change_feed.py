@@ -9,13 +9,10 @@ from typing import Final, Protocol
 
 import structlog
 
-from job_service.events.hub import Hub, JobChanged, JobProgressed, Subscription
+from job_service.events.hub import CatchUp, Hub, JobChanged, JobProgressed, Subscription
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.changes import Change, ChangeStore, Position
 
-#: Seconds between two readings when nobody here says that something has changed: changes made at
-#: other replicas, or in psql, are found then.
-CATCH_UP_INTERVAL: Final = 5.0
 #: Seconds between two readings at least: what changes meanwhile is read together.
 _PAUSE: Final = 0.05
 #: Seconds between two rounds of progress at least.
@@ -115,11 +112,13 @@ class ChangeFeed:
     """Reads what has changed as soon as somebody says so, and every few seconds anyway.
 
     However many watches there are, one statement reads for all; without watches there is none.
+    ``catch_up``: seconds between two readings when nobody says that something has changed.
     """
 
-    def __init__(self, hub: Hub, changes: ChangeStore) -> None:
+    def __init__(self, hub: Hub, changes: ChangeStore, catch_up: float) -> None:
         self._hub = hub
         self._changes = changes
+        self._catch_up = catch_up
         self._followers: set[Follower] = set()
         self._followed = asyncio.Event()
         self._read_up_to: Position | None = None
@@ -147,7 +146,7 @@ class ChangeFeed:
         """Read for ever."""
         while True:
             await self._followed.wait()
-            with self._hub.subscribe(JobChanged, JobProgressed) as subscription:
+            with self._hub.subscribe(JobChanged, JobProgressed, CatchUp()) as subscription:
                 await self._read_while_followed(subscription)
 
     async def _read_while_followed(self, subscription: Subscription) -> None:
@@ -158,9 +157,11 @@ class ChangeFeed:
             self._progressed.update(
                 topic.job_id for topic in fired if isinstance(topic, JobProgressed)
             )
-            if clock() >= catch_up_at or any(isinstance(topic, JobChanged) for topic in fired):
+            if clock() >= catch_up_at or any(
+                isinstance(topic, (JobChanged, CatchUp)) for topic in fired
+            ):
                 await self._read()
-                catch_up_at = clock() + CATCH_UP_INTERVAL
+                catch_up_at = clock() + self._catch_up
                 # Who comes now waits a moment, who came after a silence did not.
                 await asyncio.sleep(_PAUSE)
             if self._progressed and clock() >= progress_at:
@@ -200,4 +201,4 @@ class ChangeFeed:
         self._wake(follower for follower in self._followers if follower.progress(progressed))
 
     def _wake(self, followers: Iterable[Follower]) -> None:
-        self._hub.publish(*followers)
+        self._hub.wake(*followers)

@@ -1,13 +1,14 @@
 """Wakes whoever waits for something inside this replica.
 
-Topics carry no data: who is woken reads the truth again. So a topic published twice, or by
-mistake, costs a read and never an event.
+Topics say what to read again, not what has become of it: who is woken reads the truth. So a topic
+published twice, or by mistake, costs a read and never an event.
 """
 
 import asyncio
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,29 @@ class JobProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class JobPreviewed:
+    """The progress board has a newer preview of a job."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewStored:
+    """A preview of a job is in the table, for the replicas where it is watched."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueMoved:
     """A pending job stands elsewhere in the queue."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants a running job to end."""
 
     job_id: int
 
@@ -39,8 +61,48 @@ class WorkerConcerned:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRegistered:
+    """A new process has the name of a worker; those with a lower epoch are superseded."""
+
+    name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainChanged:
+    """An operator has drained a worker process, or resumed it."""
+
+    worker_id: int
+    drain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CataloguesReported:
+    """A worker has said anew what its ComfyUIs offer."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class CataloguesWanted:
+    """Every worker shall say anew what its ComfyUIs offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PausesChanged:
+    """An operator has paused dispatch, or resumed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteKeysAdded:
+    """Jobs need what none has needed before: there are new route keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkAvailable:
-    """A job may have become claimable."""
+    """A job may have become claimable, one with this route key; None: with any."""
+
+    route_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +123,11 @@ class UpkeepDue:
 @dataclass(frozen=True, slots=True)
 class SweepDue:
     """A job is to be removed, or is gone, or an attempt has come to nothing: files may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Anything may have changed without this replica having been told: look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +159,39 @@ class Subscription:
         self._woken.set()
 
 
+class Outlet(Protocol):
+    """Takes topics further than this replica."""
+
+    def published(self, topics: Sequence[Hashable]) -> None:
+        """Something has happened here."""
+
+    def awaited(self, topics: Sequence[Hashable]) -> None:
+        """Somebody here waits for these topics from now on."""
+
+
 class Hub:
     """Connects publishers and subscribers of topics in one event loop."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[Hashable, set[Subscription]] = {}
+        self._outlet: Outlet | None = None
         self.stopping = False
 
+    def lead_to(self, outlet: Outlet) -> None:
+        """Have an outlet told what is published and awaited from now on."""
+        self._outlet = outlet
+
     def publish(self, *topics: Hashable) -> None:
-        """Wake every subscriber of these topics, or of all topics of their kind."""
+        """Tell everybody what has happened: subscribers here and, by the outlet, others.
+
+        A subscriber gets what it asked for by topic, or by the kind of topic.
+        """
+        self.wake(*topics)
+        if self._outlet is not None:
+            self._outlet.published(topics)
+
+    def wake(self, *topics: Hashable) -> None:
+        """Tell subscribers in this replica only: others have been told, or are not concerned."""
         for topic in topics:
             for key in (topic, type(topic)):
                 for subscription in self._subscriptions.get(key, ()):
@@ -124,6 +215,8 @@ class Hub:
             subscription.fire(Stopping())
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
+        if self._outlet is not None:
+            self._outlet.awaited(topics)
         try:
             yield subscription
         finally:
@@ -136,6 +229,10 @@ class Hub:
     def is_awaited(self, topic: Hashable) -> bool:
         """Whether somebody waits for just this topic."""
         return topic in self._subscriptions
+
+    def awaited(self) -> list[Hashable]:
+        """Everything that somebody waits for: topics, and classes for all topics of a kind."""
+        return list(self._subscriptions)
 
     def watched_jobs(self) -> list[int]:
         """Ids of the jobs that somebody waits for."""

@@ -1,21 +1,24 @@
 """Level-triggered watches: a job's newest state, whenever it moves."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
 from uuid import UUID
 
 import structlog
 
-from job_service.events.hub import Hub, JobChanged, JobProgressed, QueueMoved, Stopping
+from job_service.events.hub import (
+    CatchUp,
+    Hub,
+    JobChanged,
+    JobPreviewed,
+    JobProgressed,
+    QueueMoved,
+    Stopping,
+)
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import FINAL
 from job_service.store.job_details import DetailedJob
 from job_service.store.jobs import JobStore
 from job_service.store.joined import Joined
-
-#: Seconds between two looks at watched jobs for changes that nobody here announced.
-CATCH_UP_INTERVAL: Final = 5.0
 
 _log = structlog.get_logger()
 
@@ -23,26 +26,30 @@ _log = structlog.get_logger()
 class JobFeed:
     """Reads watched jobs again when they are said to have changed.
 
-    However many watches wake at once, one statement reads for all of them.
+    However many watches wake at once, one statement reads for all of them. ``catch_up``: seconds
+    between two looks at watched jobs for changes that nobody announced.
     """
 
-    def __init__(self, hub: Hub, jobs: JobStore) -> None:
+    def __init__(self, hub: Hub, jobs: JobStore, catch_up: float) -> None:
         self._hub = hub
         self._jobs = jobs
+        self._catch_up = catch_up
         self._read = Joined(self._read_joined, most=1000)
         self._revisions: dict[int, int] = {}
 
     async def watch(
-        self, job_id: int, user_id: UUID | None, keep_alive: float
+        self, job_id: int, user_id: UUID | None, keep_alive: float, *, previews: bool = False
     ) -> AsyncIterator[DetailedJob | None]:
-        """The job now, then each time its row, progress or place in the queue moves.
+        """The job now, then each time its row, progress, preview or place in the queue moves.
 
         None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
         in between may be skipped, the one the job rests in is not. Ends after a final state.
 
         Raises RefusedError: JOB_NOT_FOUND, also when the job is deleted meanwhile; SHUTTING_DOWN.
         """
-        topics = JobChanged(job_id), JobProgressed(job_id), QueueMoved(job_id)
+        topics = [JobChanged(job_id), JobProgressed(job_id), QueueMoved(job_id)]
+        if previews:
+            topics.append(JobPreviewed(job_id))
         with self._hub.subscribe(*topics) as subscription:
             job = await self._read_visible(job_id, user_id)
             yield job
@@ -64,15 +71,18 @@ class JobFeed:
 
         A change made at another replica, or in psql, is found within seconds.
         """
-        while True:
-            await asyncio.sleep(CATCH_UP_INTERVAL)
-            watched = self._hub.watched_jobs()
-            self._revisions = {i: self._revisions[i] for i in watched if i in self._revisions}
-            try:
-                for start in range(0, len(watched), 1000):
-                    await self._look(watched[start : start + 1000])
-            except RefusedError as error:
-                _log.warning("catch-up failed", error=str(error))
+        with self._hub.subscribe(CatchUp()) as subscription:
+            while True:
+                fired = await subscription.take(self._catch_up)
+                if Stopping() in fired:
+                    return
+                watched = self._hub.watched_jobs()
+                self._revisions = {i: self._revisions[i] for i in watched if i in self._revisions}
+                try:
+                    for start in range(0, len(watched), 1000):
+                        await self._look(watched[start : start + 1000])
+                except RefusedError as error:
+                    _log.warning("catch-up failed", error=str(error))
 
     async def _look(self, job_ids: Sequence[int]) -> None:
         found = await self._jobs.revisions(job_ids)
@@ -80,7 +90,7 @@ class JobFeed:
             revision = found.get(job_id, -1)
             if self._revisions.get(job_id) != revision:
                 self._revisions[job_id] = revision
-                self._hub.publish(JobChanged(job_id))
+                self._hub.wake(JobChanged(job_id))
 
     async def _read_visible(self, job_id: int, user_id: UUID | None) -> DetailedJob:
         job = await self._read(job_id)

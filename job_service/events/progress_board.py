@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -10,7 +10,13 @@ from typing import Final
 from generation_jobs.v1 import generation_job_service_pb2, job_pb2
 from google.protobuf import json_format
 
-from job_service.events.hub import Hub, JobChanged, JobProgressed
+from job_service.events.hub import (
+    CancelRequested,
+    Hub,
+    JobChanged,
+    JobPreviewed,
+    JobProgressed,
+)
 from job_service.store.leases import LeaseKey, LeaseStore, ProgressWrite
 
 #: Seconds between two writes of one job's progress.
@@ -21,17 +27,26 @@ CAPACITY: Final = 10_000
 
 @dataclass(slots=True)
 class _Entry:
-    lease: LeaseKey
-    progress: job_pb2.JobProgress
-    preview: generation_job_service_pb2.Preview | None
-    prompt_id: str
-    started: bool
-    written_at: float
-    cancel: bool
+    """What is known of one attempt. ``lease``: None while it has only reported elsewhere."""
+
+    attempt: int
+    lease: LeaseKey | None = None
+    progress: job_pb2.JobProgress | None = None
+    preview: generation_job_service_pb2.Preview | None = None
+    prompt_id: str = ""
+    started: bool = False
+    written_at: float = float("-inf")
+    cancel: bool = False
+
+    def take(self, progress: job_pb2.JobProgress) -> None:
+        """Take progress, unless it is older than what is known."""
+        # A fraction that fell would make a bar jump back; a retried report can be late.
+        if self.progress is None or progress.fraction >= self.progress.fraction:
+            self.progress = progress
 
 
 class ProgressBoard:
-    """The latest progress and preview of each job that reports to this replica."""
+    """The latest progress and preview of each job that reports here, or is watched here."""
 
     def __init__(
         self, hub: Hub, leases: LeaseStore, clock: Callable[[], float] = time.monotonic
@@ -53,7 +68,7 @@ class ProgressBoard:
         """Take a report; whether a cancel was asked for, None: the lease has ended.
 
         Between two writes the answer is the one of the last write, or what ``note_cancel`` was
-        told: a cancel at another replica reaches the worker by its heartbeat. Fills in the attempt.
+        told here or elsewhere. Fills in the attempt.
         """
         entry = self._entries.get(lease.job_id)
         now = self._clock()
@@ -73,45 +88,84 @@ class ProgressBoard:
                 if entry is not None and entry.lease == lease:
                     self.forget(lease.job_id)
                 return None
-            started = running_for is not None
-            if entry is None or entry.lease != lease:
-                progress.attempt = held.attempt
-                entry = _Entry(lease, progress, None, prompt_id, started, now, held.cancel)
-                self._entries[lease.job_id] = entry
+            entry = self._entries.get(lease.job_id)  # others may have reported meanwhile
+            if entry is None or entry.attempt != held.attempt:
+                entry = self._entries[lease.job_id] = _Entry(held.attempt)
+            entry.lease = lease
             entry.prompt_id = prompt_id
-            entry.started = entry.started or started
+            entry.started = entry.started or running_for is not None
             entry.written_at = now
-            entry.cancel = held.cancel
-            while len(self._entries) > CAPACITY:
-                self._entries.popitem(last=False)
-        # A fraction that fell would make a bar jump back; a retried report can be late.
-        if progress.fraction >= entry.progress.fraction:
-            progress.attempt = entry.progress.attempt
-            entry.progress = progress
+            entry.cancel = entry.cancel or held.cancel
+        progress.attempt = entry.attempt
+        entry.take(progress)
         if preview is not None:
-            preview.attempt = entry.progress.attempt
+            preview.attempt = entry.attempt
             entry.preview = preview
-        self._entries.move_to_end(lease.job_id)
+            self._hub.publish(JobPreviewed(lease.job_id))
+        self._keep(lease.job_id)
         self._hub.publish(JobProgressed(lease.job_id))
         if row_moves:
             self._hub.publish(JobChanged(lease.job_id))
         return entry.cancel
 
-    def progress(self, job_id: int, attempt: int) -> job_pb2.JobProgress | None:
-        """The latest progress of this attempt, if it reports here."""
+    def forwarded(self, job_id: int, progress: job_pb2.JobProgress) -> None:
+        """Take progress that was reported to another replica."""
+        entry = self._entry_of(job_id, progress.attempt)
+        if entry is not None:
+            entry.take(progress)
+            self._hub.wake(JobProgressed(job_id))
+
+    def forwarded_preview(self, preview: generation_job_service_pb2.Preview) -> None:
+        """Take a preview that was reported to another replica."""
+        entry = self._entry_of(preview.job_id, preview.attempt)
+        if entry is not None:
+            entry.preview = preview
+            self._hub.wake(JobPreviewed(preview.job_id))
+
+    def _entry_of(self, job_id: int, attempt: int) -> _Entry | None:
+        """The entry of an attempt; None when a later one has reported."""
         entry = self._entries.get(job_id)
-        return entry.progress if entry and entry.progress.attempt == attempt else None
+        if entry is None or entry.attempt < attempt:
+            entry = self._entries[job_id] = _Entry(attempt)
+        self._keep(job_id)
+        return entry if entry.attempt == attempt else None
+
+    def _keep(self, job_id: int) -> None:
+        self._entries.move_to_end(job_id)
+        while len(self._entries) > CAPACITY:
+            self._entries.popitem(last=False)
+
+    def latest(self, job_id: int) -> job_pb2.JobProgress | None:
+        """The latest progress of a job, whichever its attempt."""
+        entry = self._entries.get(job_id)
+        return entry.progress if entry else None
+
+    def latest_preview(self, job_id: int) -> generation_job_service_pb2.Preview | None:
+        """The latest preview of a job, whichever its attempt."""
+        entry = self._entries.get(job_id)
+        return entry.preview if entry else None
+
+    def progress(self, job_id: int, attempt: int) -> job_pb2.JobProgress | None:
+        """The latest progress of this attempt, if this replica has heard of it."""
+        entry = self._entries.get(job_id)
+        return entry.progress if entry and entry.attempt == attempt else None
 
     def preview(self, job_id: int, attempt: int) -> generation_job_service_pb2.Preview | None:
-        """The latest preview of this attempt, if it reports here."""
+        """The latest preview of this attempt, if this replica has heard of it."""
         entry = self._entries.get(job_id)
-        return entry.preview if entry and entry.progress.attempt == attempt else None
+        return entry.preview if entry and entry.attempt == attempt else None
 
     def note_cancel(self, *job_ids: int) -> None:
-        """Note that a cancel was asked for, so that the next report is told."""
-        for job_id in job_ids:
-            if job_id in self._entries:
-                self._entries[job_id].cancel = True
+        """Note that a cancel was asked for, so that the next report is told, at any replica."""
+        requests = [CancelRequested(job_id) for job_id in job_ids]
+        for request in requests:
+            self.heard(request)
+        self._hub.publish(*requests)
+
+    def heard(self, topic: Hashable) -> None:
+        """Note a cancel that was asked for at another replica."""
+        if isinstance(topic, CancelRequested) and topic.job_id in self._entries:
+            self._entries[topic.job_id].cancel = True
 
     def forget(self, *job_ids: int) -> None:
         """Drop jobs that no longer run."""

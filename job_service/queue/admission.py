@@ -4,7 +4,15 @@ from typing import Final
 
 import structlog
 
-from job_service.events.hub import AdmissionDue, Hub, JobChanged, JobEnded, Stopping, WorkAvailable
+from job_service.events.hub import (
+    AdmissionDue,
+    CatchUp,
+    Hub,
+    JobChanged,
+    JobEnded,
+    Stopping,
+    WorkAvailable,
+)
 from job_service.jobs.refusals import RefusedError
 from job_service.store.admission import AdmissionStore
 
@@ -28,7 +36,7 @@ class Admission:
 
     async def run(self) -> None:
         """Admit for ever."""
-        with self._hub.subscribe(AdmissionDue(), JobEnded()) as subscription:
+        with self._hub.subscribe(AdmissionDue(), JobEnded(), CatchUp()) as subscription:
             while True:
                 fired = await subscription.take(_INTERVAL)
                 if Stopping() in fired or (fired == {JobEnded()} and not self._jobs_are_parked):

@@ -1,7 +1,7 @@
 """One round of dealing out jobs: look at the queue, assign, lease."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -84,6 +84,12 @@ class ClaimRound:
         self._ttl = ttl
         self._ledger = OvertakingLedger()
         self._contended: set[int] = set()
+
+    def serves(self, calls: Sequence[LeaseCall], route_keys: Set[int]) -> bool:
+        """Whether a job with one of these keys could be leased to one of these calls."""
+        return any(
+            not route_keys.isdisjoint(slot.free.route_keys) for slot in self._open_slots(calls)
+        )
 
     async def deal(self, calls: Sequence[LeaseCall]) -> Dealt:
         """Lease what there is.

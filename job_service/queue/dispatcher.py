@@ -1,25 +1,16 @@
 """Holds LeaseJobs calls until there is work for them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
 
 import structlog
 
-from job_service.events.hub import Hub, JobChanged, Stopping, WorkAvailable
+from job_service.events.hub import CatchUp, Hub, JobChanged, Stopping, WorkAvailable
 from job_service.jobs.refusals import RefusedError
 from job_service.queue.claim_round import ClaimRound, Granted, LeaseCall
-from job_service.queue.fleet import Fleet
 from job_service.store.leases import LeaseKey, LeaseStore, given_back
-
-#: Seconds after which the queue is looked at again for waiting workers without anybody having said
-#: that there is work: jobs may have been created at another replica.
-_LOOK_AGAIN: Final = 4.0
-
-#: Seconds after which route keys and pauses made at other replicas are looked for.
-_LEARN_AGAIN: Final = 10.0
 
 _log = structlog.get_logger()
 
@@ -33,15 +24,20 @@ class _Waiter:
 
 
 class Dispatcher:
-    """Answers waiting calls: one round serves all that wait at this replica."""
+    """Answers waiting calls: one round serves all that wait at this replica.
 
-    def __init__(self, hub: Hub, claim_round: ClaimRound, leases: LeaseStore, fleet: Fleet) -> None:
+    ``catch_up``: seconds after which the queue is looked at again without anybody having said that
+    there is work.
+    """
+
+    def __init__(
+        self, hub: Hub, claim_round: ClaimRound, leases: LeaseStore, catch_up: float
+    ) -> None:
         self._hub = hub
         self._round = claim_round
         self._leases = leases
-        self._fleet = fleet
+        self._catch_up = catch_up
         self._waiting: dict[LeaseCall, _Waiter] = {}
-        self._learned_at = float("-inf")
 
     async def lease(self, call: LeaseCall, wait: timedelta) -> Sequence[Granted]:
         """Up to ``call.max_jobs`` leases as soon as there is work; none after ``wait``.
@@ -53,7 +49,7 @@ class Dispatcher:
             return []
         waiter = _Waiter(call, asyncio.get_running_loop().create_future())
         self._waiting[call] = waiter
-        self._hub.publish(WorkAvailable())
+        self._hub.wake(WorkAvailable())
         try:
             await asyncio.wait([waiter.answer], timeout=wait.total_seconds())
             if not waiter.answer.done() and (waiter.in_round or not waiter.round_over.is_set()):
@@ -67,12 +63,18 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve waiting calls for ever."""
-        with self._hub.subscribe(WorkAvailable()) as subscription:
+        clock = asyncio.get_running_loop().time
+        with self._hub.subscribe(WorkAvailable, CatchUp()) as subscription:
+            look_at = clock()
             while True:
-                fired = await subscription.take(_LOOK_AGAIN if self._waiting else None)
+                pause = max(look_at - clock(), 0) if self._waiting else None
+                fired = await subscription.take(pause)
                 if Stopping() in fired:
                     self._answer_all([])
                     continue
+                if clock() < look_at and not self._concern_waiting(fired):
+                    continue
+                look_at = clock() + self._catch_up
                 try:
                     while self._waiting and await self._serve():
                         pass
@@ -91,7 +93,6 @@ class Dispatcher:
 
     async def _serve(self) -> bool:
         """Go one round; whether another may find more."""
-        await self._learn()
         self._answer_dismissed()
         waiters = list(self._waiting.values())
         for waiter in waiters:
@@ -116,12 +117,14 @@ class Dispatcher:
         )
         return dealt.again
 
-    async def _learn(self) -> None:
-        """Learn, now and then, of what other replicas have written down."""
-        now = asyncio.get_running_loop().time()
-        if now - self._learned_at >= _LEARN_AGAIN:
-            self._learned_at = now
-            await self._fleet.learn()
+    def _concern_waiting(self, fired: Set[Hashable]) -> bool:
+        """Whether work that has become available could be for one of the calls that wait."""
+        route_keys = {
+            topic.route_key
+            for topic in fired
+            if isinstance(topic, WorkAvailable) and topic.route_key is not None
+        }
+        return len(route_keys) < len(fired) or self._round.serves([*self._waiting], route_keys)
 
     def _answer_dismissed(self) -> None:
         """Answer workers that get no more jobs: superseded, or drained by an operator."""

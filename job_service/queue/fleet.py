@@ -12,7 +12,17 @@ import structlog
 from generation_jobs.v1 import job_error_pb2, worker_service_pb2
 from generation_jobs.v1.worker_service_pb2 import BackendCatalogue
 
-from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
+from job_service.events.hub import (
+    CataloguesReported,
+    CataloguesWanted,
+    DrainChanged,
+    Hub,
+    JobChanged,
+    PausesChanged,
+    WorkAvailable,
+    WorkerConcerned,
+    WorkerRegistered,
+)
 from job_service.jobs.error_policy import error_of
 from job_service.jobs.node_signatures import PackedSignatures
 from job_service.jobs.offered_names import OfferedNames, by_backend_label
@@ -60,7 +70,6 @@ class Member:
     checked_at: float
     description: object = None
     catalogues: dict[str, Catalogue] = field(default_factory=dict)
-    refresh_wanted: bool = False
     memory: BeatMemory = field(default_factory=BeatMemory)
     next_checkpoint: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +77,13 @@ class Member:
     def id(self) -> int:
         """Its row in the table of workers."""
         return self.registration.id
+
+    def knows(self, digests: Mapping[str, str]) -> bool:
+        """Whether its catalogues have these digests, by the configured name of the ComfyUI."""
+        return all(
+            backend in self.catalogues and self.catalogues[backend].digest == digest
+            for backend, digest in digests.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +197,14 @@ class Fleet:
         await self._models.note([catalogue.content for catalogue in catalogues])
         for catalogue in catalogues:
             member.catalogues[catalogue.backend] = catalogue
-        member.refresh_wanted = False
-        self._offers_at = float("-inf")
-        self._hub.publish(WorkAvailable())
+        self.catalogues_reported(member.name)
+        self._hub.publish(CataloguesReported(member.name), WorkAvailable())
+
+    async def has_catalogues(self, member: Member, digests: Mapping[str, str]) -> bool:
+        """Whether it is known what a worker's ComfyUIs offer; maybe another replica was told."""
+        if not member.knows(digests):
+            member.catalogues = await self._workers.catalogues(member.name)
+        return member.knows(digests)
 
     def route_keys(
         self,
@@ -219,10 +240,15 @@ class Fleet:
             self._keys[member.name, backend] = worked_out_for, keys
         return keys
 
-    async def learn(self) -> None:
-        """Learn of route keys and pauses that came from other replicas."""
-        await self._route_keys.refresh()
+    async def learn(self) -> bool:
+        """Learn of route keys and pauses that came from other replicas; whether there are new ones.
+
+        Raises RefusedError: DATABASE_UNAVAILABLE.
+        """
+        before = self._pauses
+        new_keys = await self._route_keys.refresh()
         self._pauses = await self._pause_store.all()
+        return new_keys or self._pauses != before
 
     async def needs_of(self, route_key: int | None) -> Needs | None:
         """What jobs with this key need."""
@@ -239,22 +265,54 @@ class Fleet:
     async def pauses_changed(self) -> None:
         """Take pauses that an operator has just changed at this replica."""
         self._pauses = await self._pause_store.all()
-        self._hub.publish(WorkAvailable())
+        self._hub.publish(PausesChanged(), WorkAvailable())
+
+    def announce_drain(self, worker_id: int, *, drain: bool) -> None:
+        """Have a worker told that an operator has drained or resumed it, by all calls it holds."""
+        self.drain_changed(worker_id, drain=drain)
+        self._hub.publish(
+            DrainChanged(worker_id, drain), WorkerConcerned(worker_id), WorkAvailable()
+        )
 
     def drain_changed(self, worker_id: int, *, drain: bool) -> None:
-        """Have a worker told that an operator has drained or resumed it, by all calls it holds."""
+        """Note that an operator has drained or resumed a worker."""
         for member in self._members.values():
             if member.id == worker_id:
                 member.registration = replace(member.registration, drain_requested=drain)
                 member.checked_at = float("-inf")
         self._offers_at = float("-inf")
-        self._hub.publish(WorkerConcerned(worker_id), WorkAvailable())
 
-    def ask_for_catalogues(self) -> None:
-        """Have every worker that beats at this replica told to report its catalogues again."""
+    async def ask_for_catalogues(self) -> None:
+        """Have every worker told to report its catalogues again. Raises DATABASE_UNAVAILABLE."""
+        await self._workers.want_catalogues(self._ttl)
+        self.catalogues_wanted()
+        self._hub.publish(CataloguesWanted())
+
+    def catalogues_wanted(self) -> None:
+        """Tell every worker that beats at this replica to report its catalogues again."""
         for member in self._members.values():
-            member.refresh_wanted = True
-            self._hub.publish(WorkerConcerned(member.id))
+            member.registration = replace(member.registration, catalogue_wanted=True)
+            self._hub.wake(WorkerConcerned(member.id))
+
+    def catalogues_reported(self, name: str) -> None:
+        """Note that a worker has reported its catalogues, here or elsewhere."""
+        for member in self._members.values():
+            if member.name == name:
+                member.registration = replace(member.registration, catalogue_wanted=False)
+        self._offers_at = float("-inf")
+
+    def superseded(self, name: str, epoch: int) -> None:
+        """Note that a name has reached an epoch, and tell the processes that had it before."""
+        older = self._mark_superseded(name, epoch)
+        self._offers_at = float("-inf")
+        self._hub.wake(*(WorkerConcerned(member.id) for member in older))
+
+    def doubt_everything(self) -> None:
+        """Have everything about workers looked up anew, and their heartbeats look."""
+        self._offers_at = float("-inf")
+        for member in self._members.values():
+            member.checked_at = float("-inf")
+            self._hub.wake(WorkerConcerned(member.id))
 
     async def line_of(self, route_key: int | None) -> Line | None:
         """What jobs with this key compete with; None: nobody takes them now."""
@@ -341,19 +399,25 @@ class Fleet:
             registration = await self._workers.register(name, instance_id)
         except ValueError as error:
             raise invalid_fields([Violation("worker.instance_id", str(error))]) from error
-        self._note_epoch(name, registration.epoch)
+        older = self._mark_superseded(name, registration.epoch)
+        await self._take_over(name, registration.epoch)
+        # Told only now, so that they hear of the leases they have lost as well.
+        self._hub.wake(*(WorkerConcerned(member.id) for member in older))
+        self._hub.publish(WorkerRegistered(name, registration.epoch), WorkAvailable())
+        _log.info("worker registered", worker=name, epoch=registration.epoch)
+        return registration
+
+    def _mark_superseded(self, name: str, epoch: int) -> list[Member]:
+        """Note that a name has reached an epoch; the processes that had it before."""
+        newest = self._note_epoch(name, epoch)
         older = [
             member
             for member in self._members.values()
-            if member.name == name and member.registration.epoch < registration.epoch
+            if member.name == name and member.registration.epoch < newest
         ]
         for member in older:
             member.registration = replace(member.registration, superseded=True)
-        await self._take_over(name, registration.epoch)
-        # Told only now, so that they hear of the leases they have lost as well.
-        self._hub.publish(WorkAvailable(), *(WorkerConcerned(member.id) for member in older))
-        _log.info("worker registered", worker=name, epoch=registration.epoch)
-        return registration
+        return older
 
     def _note_epoch(self, name: str, epoch: int) -> int:
         """Note an epoch that a name has reached; the highest known."""

@@ -113,6 +113,6 @@ def _directives(member: Member) -> frozenset[int]:
         directives.add(pb.WORKER_DIRECTIVE_SUPERSEDED)
     if member.registration.drain_requested:
         directives.add(pb.WORKER_DIRECTIVE_DRAIN)
-    if member.refresh_wanted:
+    if member.registration.catalogue_wanted:
         directives.add(pb.WORKER_DIRECTIVE_REFRESH_CATALOGUE)
     return frozenset(directives)

@@ -71,7 +71,7 @@ class QueuePositions:
 
     async def run(self) -> None:
         """Look again for ever."""
-        with self._hub.subscribe(WorkAvailable(), JobEnded(), JobChanged) as subscription:
+        with self._hub.subscribe(WorkAvailable, JobEnded(), JobChanged) as subscription:
             while True:
                 await subscription.take(_LOOK_AGAIN)
                 try:
@@ -97,7 +97,7 @@ class QueuePositions:
                 # That it has left the queue is told as a change of the job itself.
                 left = place is None and await self._fleet.line_of(looked.route_key) is not None
                 if not left and _has_moved(looked.place, place):
-                    self._hub.publish(QueueMoved(job_id))
+                    self._hub.wake(QueueMoved(job_id))
 
     async def _look_joined(
         self, jobs: Sequence[tuple[int, int | None]]

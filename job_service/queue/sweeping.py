@@ -15,6 +15,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.changes import ChangeStore
 from job_service.store.jobs import JobStore
 from job_service.store.node_signatures import NodeSignatureTable
+from job_service.store.previews import PreviewTable
 from job_service.store.retention import BEGINNING, RetentionStore
 from job_service.store.workers import WorkerStore
 
@@ -58,6 +59,7 @@ class Sweeping:
         sweeper: Sweeper,
         workers: WorkerStore,
         signatures: NodeSignatureTable,
+        previews: PreviewTable,
         retention: Retention,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +69,7 @@ class Sweeping:
         self._changes = changes
         self._workers = workers
         self._signatures = signatures
+        self._previews = previews
         self._retention = retention
         self._clock = clock
         self._place = BEGINNING
@@ -79,6 +82,7 @@ class Sweeping:
             "inputs": sweeper.inputs,
             "catalogues": self._forget_gone_workers,
             "node signatures": self._remove_signatures,
+            "previews": self._remove_previews,
             "tombstones": self._forget_old_tombstones,
         }
 
@@ -137,6 +141,10 @@ class Sweeping:
 
     async def _remove_signatures(self) -> bool:
         await self._signatures.sweep()
+        return False
+
+    async def _remove_previews(self) -> bool:
+        await self._previews.sweep()
         return False
 
     async def _forget_old_tombstones(self) -> bool:

@@ -1,6 +1,6 @@
 """What jobs need of workers, interned as small integers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from job_service.jobs.routing import Needs
@@ -20,10 +20,16 @@ _NEWER: Final = statement("SELECT id, needs FROM route_keys WHERE id > :known OR
 
 
 class RouteKeys:
-    """Ids of needs. Kept in memory: keys are never changed or removed."""
+    """Ids of needs. Kept in memory: keys are never changed or removed.
 
-    def __init__(self, database: Database | Connection) -> None:
+    ``on_new`` is called when jobs created here have brought keys.
+    """
+
+    def __init__(
+        self, database: Database | Connection, on_new: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
+        self._on_new = on_new
         self._ids: dict[Needs, int] = {}
         self._needs: dict[int, Needs] = {}
         self._read_to = 0
@@ -42,6 +48,7 @@ class RouteKeys:
             self._learn(
                 await self._database.rows(_BY_DIGEST, {"digests": [one.digest for one in new]})
             )
+            self._on_new()
         return [self._ids[one] for one in needs]
 
     async def refresh(self) -> bool:

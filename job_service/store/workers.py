@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING
 """)
 
 _FIND: Final = statement("""
-SELECT id, epoch, drain_requested, draining,
+SELECT id, epoch, drain_requested, draining, catalogue_wanted,
     epoch < (SELECT max(epoch) FROM workers AS other WHERE other.name = workers.name) AS superseded
 FROM workers WHERE instance_id = :instance_id AND name = :name
 """)
@@ -54,6 +54,8 @@ WITH signatures AS (
     FROM unnest(CAST(:digests AS bytea[]), CAST(:contents AS bytea[])) AS s (digest, content)
     ORDER BY digest
     ON CONFLICT (digest) DO UPDATE SET reported_at = now()
+), no_longer_wanted AS (
+    UPDATE workers SET catalogue_wanted = false WHERE name = :worker AND catalogue_wanted
 )
 INSERT INTO backend_catalogues (worker, backend, digest, content, signatures_digest)
 SELECT :worker, backend, digest, content, decode(signatures_digest, 'hex')
@@ -91,6 +93,10 @@ WHERE worker.last_beat_at > now() - :ttl
     )
 """)
 
+_WANT_CATALOGUES: Final = statement(
+    "UPDATE workers SET catalogue_wanted = true WHERE last_beat_at > now() - :ttl"
+)
+
 _INSTALLATION: Final = statement("SELECT id FROM installation")
 
 
@@ -102,6 +108,7 @@ class Registration:
     epoch: int
     superseded: bool
     drain_requested: bool
+    catalogue_wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +162,9 @@ class WorkerStore:
         row = await self._database.row(_FIND, {"name": name, "instance_id": instance_id})
         if row is None:
             return None
-        return Registration(row.id, row.epoch, row.superseded, row.drain_requested)
+        return Registration(
+            row.id, row.epoch, row.superseded, row.drain_requested, row.catalogue_wanted
+        )
 
     async def register(self, name: str, instance_id: UUID) -> Registration:
         """Give the name to a process that has not been seen before.
@@ -227,6 +236,10 @@ class WorkerStore:
                 "contents": list(distinct.values()),
             },
         )
+
+    async def want_catalogues(self, ttl: timedelta) -> None:
+        """Have every worker heard of within ``ttl`` asked for its catalogues, until they come."""
+        await self._database.run(_WANT_CATALOGUES, {"ttl": ttl})
 
     async def catalogues(self, worker: str) -> dict[str, Catalogue]:
         """What each ComfyUI of a worker offers, by its configured name."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from generation_jobs.v1 import job_pb2
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 
 from comfy_worker.simulator import Simulator
 from job_service.client import JobServiceClient
-from tests.breakable_line import BreakableLine, Streams
 from tests.end_to_end.installation import Installation, rest, submit
 from tests.end_to_end.real_processes import until_serving_again
+from tests.postgres_line import line_to, over
 
 pytestmark = pytest.mark.heavy
 
@@ -84,7 +84,7 @@ async def test_an_outage_of_the_database_interrupts_no_render_and_costs_no_attem
     stack: AsyncExitStack, tmp_path: Path, database_url: str
 ) -> None:
     url = make_url(database_url)
-    line = await stack.enter_async_context(BreakableLine(lambda: connect(url)).open())
+    line = await stack.enter_async_context(line_to(url).open())
     here = Installation(
         stack,
         tmp_path,
@@ -100,19 +100,3 @@ async def test_an_outage_of_the_database_interrupts_no_render_and_costs_no_attem
     await line.mend()
 
     await assert_nothing_was_lost(client, simulators, jobs)
-
-
-async def connect(url: URL) -> Streams:
-    """A connection to the tests' PostgreSQL, on whichever kind of socket it listens."""
-    folder = url.query.get("host") or url.host
-    if isinstance(folder, str) and folder.startswith("/"):
-        return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{url.port or 5432}")
-    return await asyncio.open_connection(url.host, url.port or 5432)
-
-
-def over(line: BreakableLine, url: URL) -> str:
-    """The URL of the same database by way of the line."""
-    by_way = URL.create(
-        "postgresql", url.username, url.password, "127.0.0.1", line.port, url.database
-    )
-    return by_way.render_as_string(hide_password=False)

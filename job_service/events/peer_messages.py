@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from generation_jobs.v1 import job_pb2
+from google.protobuf.message import DecodeError
 
 from job_service.events.hub import (
     AdmissionDue,
@@ -69,12 +70,12 @@ class Progress:
         return cls(job_id, b64encode(progress.SerializeToString()).decode())
 
     @property
-    def message(self) -> job_pb2.JobProgress:
-        """What was reported. Raises ValueError when it is no such message."""
+    def message(self) -> job_pb2.JobProgress | None:
+        """What was reported; None: it makes no sense."""
         try:
-            return job_pb2.JobProgress.FromString(b64decode(self.content))
-        except Exception as error:  # protobuf's own kinds differ between its implementations
-            raise ValueError("not a progress message") from error
+            return job_pb2.JobProgress.FromString(b64decode(self.content, validate=True))
+        except (ValueError, DecodeError):
+            return None
 
 
 #: Topics that concern other replicas.
@@ -148,7 +149,10 @@ _JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 def parsed(payload: str) -> Message:
     """What a payload says. Raises ValueError when it is not one of a replica."""
-    content = json.loads(payload)
+    try:
+        content = json.loads(payload)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     if not isinstance(content, dict) or not isinstance(content.get("from"), str):
         raise ValueError("names no sender")  # noqa: TRY004  # one kind of error for all of it
     items: list[Hashable] = []

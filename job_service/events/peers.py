@@ -7,6 +7,8 @@ from typing import Final
 BEAT: Final = 10.0
 #: Seconds for which one sign of life counts, and one word on what is watched.
 _COUNTS: Final = 3 * BEAT + 2
+#: Seconds in which those who are there answer.
+_ANSWER: Final = BEAT / 2
 
 
 class Peers:
@@ -28,7 +30,7 @@ class Peers:
 
     def expected(self) -> None:
         """Assume that somebody is there, until those who are have had the time to say so."""
-        self._until = max(self._until, self._clock() + BEAT)
+        self._until = max(self._until, self._clock() + _ANSWER)
 
     def heard(self, peer: str) -> None:
         """Note a sign of life."""

@@ -249,7 +249,8 @@ class Relay:
                 case ProgressWanted() | PreviewsWanted():
                     self._peers.want(item)
                 case Progress():
-                    self._board.forwarded(item.job_id, item.message)
+                    if (progress := item.message) is not None:
+                        self._board.forwarded(item.job_id, progress)
                 case _:
                     topics.append(item)
         self._take(topics)

@@ -21,18 +21,21 @@ from job_service.store.leases import LeaseKey, LeaseStore, ProgressWrite
 
 #: Seconds between two writes of one job's progress.
 WRITE_INTERVAL: Final = 1.0
-#: Jobs remembered; the one that was silent longest goes first.
+#: Jobs remembered, and previews of up to 256 KiB; the one that was silent longest goes first.
 CAPACITY: Final = 10_000
+MOST_PREVIEWS: Final = 500
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of one attempt. ``lease``: None while it has only reported elsewhere."""
+    """What is known of one attempt.
+
+    ``lease``: None while it has only reported elsewhere, and when it has ended.
+    """
 
     attempt: int
     lease: LeaseKey | None = None
     progress: job_pb2.JobProgress | None = None
-    preview: generation_job_service_pb2.Preview | None = None
     prompt_id: str = ""
     started: bool = False
     written_at: float = float("-inf")
@@ -55,6 +58,7 @@ class ProgressBoard:
         self._leases = leases
         self._clock = clock
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._previews: OrderedDict[int, generation_job_service_pb2.Preview] = OrderedDict()
 
     async def report(
         self,
@@ -100,7 +104,7 @@ class ProgressBoard:
         entry.take(progress)
         if preview is not None:
             preview.attempt = entry.attempt
-            entry.preview = preview
+            self._show(preview)
             self._hub.publish(JobPreviewed(lease.job_id))
         self._keep(lease.job_id)
         self._hub.publish(JobProgressed(lease.job_id))
@@ -117,9 +121,9 @@ class ProgressBoard:
 
     def forwarded_preview(self, preview: generation_job_service_pb2.Preview) -> None:
         """Take a preview that was reported to another replica."""
-        entry = self._entry_of(preview.job_id, preview.attempt)
-        if entry is not None:
-            entry.preview = preview
+        before = self._previews.get(preview.job_id)
+        if before is None or before.attempt <= preview.attempt:
+            self._show(preview)
             self._hub.wake(JobPreviewed(preview.job_id))
 
     def _entry_of(self, job_id: int, attempt: int) -> _Entry | None:
@@ -129,6 +133,12 @@ class ProgressBoard:
             entry = self._entries[job_id] = _Entry(attempt)
         self._keep(job_id)
         return entry if entry.attempt == attempt else None
+
+    def _show(self, preview: generation_job_service_pb2.Preview) -> None:
+        self._previews[preview.job_id] = preview
+        self._previews.move_to_end(preview.job_id)
+        if len(self._previews) > MOST_PREVIEWS:
+            self._previews.popitem(last=False)
 
     def _keep(self, job_id: int) -> None:
         self._entries.move_to_end(job_id)
@@ -142,8 +152,7 @@ class ProgressBoard:
 
     def latest_preview(self, job_id: int) -> generation_job_service_pb2.Preview | None:
         """The latest preview of a job, whichever its attempt."""
-        entry = self._entries.get(job_id)
-        return entry.preview if entry else None
+        return self._previews.get(job_id)
 
     def progress(self, job_id: int, attempt: int) -> job_pb2.JobProgress | None:
         """The latest progress of this attempt, if this replica has heard of it."""
@@ -152,8 +161,8 @@ class ProgressBoard:
 
     def preview(self, job_id: int, attempt: int) -> generation_job_service_pb2.Preview | None:
         """The latest preview of this attempt, if this replica has heard of it."""
-        entry = self._entries.get(job_id)
-        return entry.preview if entry and entry.attempt == attempt else None
+        preview = self._previews.get(job_id)
+        return preview if preview and preview.attempt == attempt else None
 
     def note_cancel(self, *job_ids: int) -> None:
         """Note that a cancel was asked for, so that the next report is told, at any replica."""
@@ -168,6 +177,11 @@ class ProgressBoard:
             self._entries[topic.job_id].cancel = True
 
     def forget(self, *job_ids: int) -> None:
-        """Drop jobs that no longer run."""
+        """Note that jobs no longer run: who reports on them is looked up again.
+
+        Their progress stays for watches that have not seen yet that they have ended.
+        """
         for job_id in job_ids:
-            self._entries.pop(job_id, None)
+            self._previews.pop(job_id, None)
+            if job_id in self._entries:
+                self._entries[job_id].lease = None

@@ -6,7 +6,7 @@ and at once (``CatchUp``) when the connection that listens has been lost for a w
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Final
 from uuid import uuid4
 
@@ -210,9 +210,10 @@ class Relay:
         return listener
 
     async def _hears_itself(self, listener: Listener) -> bool:
-        async for payload in listener.payloads(_FIRST_ECHO):
-            if self._heard(payload) == self._name:
-                return True
+        async with aclosing(listener.payloads(_FIRST_ECHO)) as payloads_heard:
+            async for payload in payloads_heard:
+                if self._heard(payload) == self._name:
+                    return True
         return False
 
     async def _hear(self, listener: Listener) -> None:

@@ -1,7 +1,7 @@
 """Notifications between the replicas that share a database: LISTEN and NOTIFY."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import psycopg
@@ -32,11 +32,15 @@ class Listener:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
-    async def payloads(self, seconds: float) -> AsyncIterator[str]:
-        """What is notified within so many seconds. Raises ListeningFailedError."""
+    async def payloads(self, seconds: float) -> AsyncGenerator[str]:
+        """What is notified within so many seconds. Raises ListeningFailedError.
+
+        To be closed by whoever does not read to the end.
+        """
         try:
-            async for notification in self._connection.notifies(timeout=seconds):
-                yield notification.payload
+            async with aclosing(self._connection.notifies(timeout=seconds)) as notifications:
+                async for notification in notifications:
+                    yield notification.payload
         except psycopg.Error as error:
             raise ListeningFailedError(str(error).strip()) from error
 

@@ -77,8 +77,15 @@ async def database(server: URL, name: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def replica(server: URL, name: str, folder: Path) -> AsyncIterator[Replica]:
     """A job_service on a fresh database."""
+    async with database(server, name) as url, replica_on(url, name, folder) as started:
+        yield started
+
+
+@asynccontextmanager
+async def replica_on(url: str, name: str, folder: Path) -> AsyncIterator[Replica]:
+    """A job_service, perhaps one of several, on a database."""
     address = free_address()
-    async with database(server, name) as url, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         process = MeasuredProcess(
             ["job-service", "serve"],
             folder / f"{name}.log",

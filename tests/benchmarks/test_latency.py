@@ -1,8 +1,12 @@
-"""How fast news travels: a cancel to the worker that runs the job, a job to a worker that waits."""
+"""How fast news travels: a cancel to the worker that runs the job, a job to a worker that waits.
+
+Within one replica, and from one replica to another.
+"""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final, TypeVar
 
@@ -12,15 +16,16 @@ import pytest_asyncio
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from tests.benchmarks.load.requests import create_request
-from tests.benchmarks.processes import Replica
+from tests.benchmarks.processes import Replica, replica_on
 from tests.benchmarks.report import Report
-from tests.jobs_protocol import ProtocolClient
+from tests.jobs_protocol import COMPLETED, RUNNING, ProtocolClient
 from tests.worker_protocol import ProtocolWorker, verdicts
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.asyncio(loop_scope="session")]
 
 TIMES: Final = 60
 SECTION: Final = "Latency on loopback"
+BETWEEN: Final = "Latency between two replicas"
 
 Answer = TypeVar("Answer")
 
@@ -43,10 +48,22 @@ async def worker(channel: grpc.aio.Channel) -> ProtocolWorker:
     return connected
 
 
-def add(report: Report, what: str, taken: list[float], aim: str = "") -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def elsewhere(durable_replica: Replica, tmp_path: Path) -> AsyncIterator[ProtocolClient]:
+    """A client of a second replica on the same database."""
+    async with (
+        replica_on(durable_replica.database_url, "second", tmp_path) as second,
+        grpc.aio.insecure_channel(second.address) as connection,
+    ):
+        yield ProtocolClient(connection)
+
+
+def add(
+    report: Report, what: str, taken: list[float], aim: str = "", section: str = SECTION
+) -> None:
     p95 = quantiles(taken, n=20)[-1]
     report.add(
-        SECTION, what, f"{median(taken) * 1000:.1f} ms median, {p95 * 1000:.1f} ms p95", aim=aim
+        section, what, f"{median(taken) * 1000:.1f} ms median, {p95 * 1000:.1f} ms p95", aim=aim
     )
 
 
@@ -69,9 +86,10 @@ async def _answered(call: Awaitable[Answer]) -> tuple[Answer, float]:
     return await call, time.perf_counter()
 
 
-async def test_cancel_of_a_job_that_the_held_heartbeat_lists(
-    client: ProtocolClient, worker: ProtocolWorker, report: Report
-) -> None:
+async def cancels_of_listed_jobs(
+    client: ProtocolClient, worker: ProtocolWorker, cancelling: ProtocolClient
+) -> list[float]:
+    """How long cancels take to the held heartbeat that lists the job."""
     taken = []
     for number in range(TIMES):
         await client.send(create_request(number))
@@ -79,7 +97,33 @@ async def test_cancel_of_a_job_that_the_held_heartbeat_lists(
         held = asyncio.create_task(worker.beat(lease, wait=10))
         # Goes behind the heartbeat on the same connection, and takes as long.
         await client.get(lease.job_id)
-        taken.append(await cancelled_after(client, worker, lease, held))
+        taken.append(await cancelled_after(cancelling, worker, lease, held))
+    return taken
+
+
+async def wake_ups(
+    client: ProtocolClient, worker: ProtocolWorker, creating: ProtocolClient
+) -> tuple[list[float], list[float]]:
+    """How long it takes from CreateJob to the lease that waits for it, and to its own answer."""
+    leased_after, created_after = [], []
+    for number in range(TIMES):
+        waiting = asyncio.create_task(worker.lease_one())
+        # Goes behind LeaseJobs on the same connection: it has found nothing and waits.
+        await client.list_jobs(page_size=1)
+        asked = time.perf_counter()
+        leased, created = await asyncio.gather(
+            _answered(waiting), _answered(creating.send(create_request(number)))
+        )
+        leased_after.append(leased[1] - asked)
+        created_after.append(created[1] - asked)
+        await worker.complete(leased[0])
+    return leased_after, created_after
+
+
+async def test_cancel_of_a_job_that_the_held_heartbeat_lists(
+    client: ProtocolClient, worker: ProtocolWorker, report: Report
+) -> None:
+    taken = await cancels_of_listed_jobs(client, worker, client)
     add(report, "CancelJob called → held Heartbeat answers CANCEL", taken, "50 ms median")
 
 
@@ -98,17 +142,46 @@ async def test_cancel_of_a_job_leased_while_the_heartbeat_was_held(
 async def test_wake_up_of_a_waiting_worker(
     client: ProtocolClient, worker: ProtocolWorker, report: Report
 ) -> None:
-    leased_after, created_after = [], []
-    for number in range(TIMES):
-        waiting = asyncio.create_task(worker.lease_one())
-        # Goes behind LeaseJobs on the same connection: it has found nothing and waits.
-        await client.list_jobs(page_size=1)
-        asked = time.perf_counter()
-        leased, created = await asyncio.gather(
-            _answered(waiting), _answered(client.send(create_request(number)))
-        )
-        leased_after.append(leased[1] - asked)
-        created_after.append(created[1] - asked)
-        await worker.complete(leased[0])
+    leased_after, created_after = await wake_ups(client, worker, client)
     add(report, "CreateJob called → waiting LeaseJobs answers", leased_after)
     add(report, "- CreateJob itself answers", created_after)
+
+
+async def test_cancel_at_one_replica_of_a_job_whose_heartbeat_another_holds(
+    client: ProtocolClient, worker: ProtocolWorker, elsewhere: ProtocolClient, report: Report
+) -> None:
+    taken = await cancels_of_listed_jobs(client, worker, elsewhere)
+    what = "CancelJob called at A → Heartbeat held at B answers CANCEL"
+    add(report, what, taken, "50 ms median", BETWEEN)
+
+
+async def test_wake_up_of_a_worker_that_waits_at_another_replica(
+    client: ProtocolClient, worker: ProtocolWorker, elsewhere: ProtocolClient, report: Report
+) -> None:
+    leased_after, created_after = await wake_ups(client, worker, elsewhere)
+    add(report, "CreateJob called at A → LeaseJobs held at B answers", leased_after, "", BETWEEN)
+    add(report, "- CreateJob itself answers", created_after, "", BETWEEN)
+
+
+async def test_progress_and_end_seen_at_another_replica(
+    client: ProtocolClient, worker: ProtocolWorker, elsewhere: ProtocolClient, report: Report
+) -> None:
+    progress_after, end_after = [], []
+    for number in range(TIMES):
+        job = await client.send(create_request(number))
+        async with elsewhere.watching(job.id) as watch:
+            lease = await worker.lease_one()
+            await worker.progress(lease, 0.25)
+            await watch.until(RUNNING)
+            await asyncio.sleep(0.3)  # progress goes between replicas four times a second
+            asked = time.perf_counter()
+            await worker.progress(lease, 0.5)
+            while watch.job.progress.fraction < 0.5:
+                await watch.next_job()
+            progress_after.append(time.perf_counter() - asked)
+            asked = time.perf_counter()
+            await worker.complete(lease)
+            await watch.until(COMPLETED)
+            end_after.append(time.perf_counter() - asked)
+    add(report, "ReportProgress at A → WatchJob at B shows it", progress_after, "", BETWEEN)
+    add(report, "CompleteJob at A → WatchJob at B shows it", end_after, "", BETWEEN)

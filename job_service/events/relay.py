@@ -6,7 +6,7 @@ and at once (``CatchUp``) when the connection that listens has been lost for a w
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Final
 from uuid import uuid4
 
@@ -45,7 +45,7 @@ from job_service.store.notifications import (
 #: Seconds between two notifications at least: what happens meanwhile goes together.
 _PAUSE: Final = 0.01
 #: Seconds between two rounds of progress at least.
-_PROGRESS_PAUSE: Final = 0.25
+_PROGRESS_PAUSE: Final = 0.1
 #: Seconds after which a notification that could not be sent is made up for.
 _AFTER_FAILURE: Final = 1.0
 #: Seconds between the loss of a connection and the first attempt at another.
@@ -210,20 +210,18 @@ class Relay:
         return listener
 
     async def _hears_itself(self, listener: Listener) -> bool:
-        async with aclosing(listener.payloads(_FIRST_ECHO)) as payloads_heard:
-            async for payload in payloads_heard:
-                if self._heard(payload) == self._name:
-                    return True
+        deadline = asyncio.get_running_loop().time() + _FIRST_ECHO
+        while heard := await listener.heard(deadline - asyncio.get_running_loop().time()):
+            # all of it is taken, whoever has sent it
+            if self._name in [self._heard(payload) for payload in heard]:
+                return True
         return False
 
     async def _hear(self, listener: Listener) -> None:
-        while True:
-            silent = True
-            async for payload in listener.payloads(_SILENCE):
-                silent = False
+        while heard := await listener.heard(_SILENCE):
+            for payload in heard:
                 self._heard(payload)
-            if silent:
-                raise ListeningFailedError("the connection has gone silent")
+        raise ListeningFailedError("the connection has gone silent")
 
     def _heard(self, payload: str) -> str | None:
         """Take a payload; who has sent it."""

@@ -1,7 +1,8 @@
 """Notifications between the replicas that share a database: LISTEN and NOTIFY."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import psycopg
@@ -32,17 +33,36 @@ class Listener:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
-    async def payloads(self, seconds: float) -> AsyncGenerator[str]:
-        """What is notified within so many seconds. Raises ListeningFailedError.
+    async def heard(self, seconds: float) -> list[str]:
+        """The payloads that have arrived, at least one; none when so many seconds are over.
 
-        To be closed by whoever does not read to the end.
+        Raises ListeningFailedError.
         """
+        # Not by the driver's own generator: that wakes up ten times a second.
+        driver = self._connection.pgconn
         try:
-            async with aclosing(self._connection.notifies(timeout=seconds)) as notifications:
-                async for notification in notifications:
-                    yield notification.payload
+            async with asyncio.timeout(seconds):
+                while True:
+                    await _readable(driver.socket)
+                    driver.consume_input()
+                    arrived = [one.extra.decode() for one in iter(driver.notifies, None)]
+                    if arrived:
+                        return arrived
+        except TimeoutError:
+            return []
         except psycopg.Error as error:
             raise ListeningFailedError(str(error).strip()) from error
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until there is something to read, or nothing more to come."""
+    loop = asyncio.get_running_loop()
+    something = asyncio.Event()
+    loop.add_reader(descriptor, something.set)
+    try:
+        await something.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 @asynccontextmanager

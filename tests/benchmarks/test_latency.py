@@ -173,7 +173,7 @@ async def test_progress_and_end_seen_at_another_replica(
             lease = await worker.lease_one()
             await worker.progress(lease, 0.25)
             await watch.until(RUNNING)
-            await asyncio.sleep(0.3)  # progress goes between replicas four times a second
+            await asyncio.sleep(0.3)  # progress goes between replicas ten times a second
             asked = time.perf_counter()
             await worker.progress(lease, 0.5)
             while watch.job.progress.fraction < 0.5:

@@ -8,6 +8,7 @@ import pytest
 
 from job_service.store.database import Database
 from job_service.store.notifications import ListeningFailedError, listening, notify
+from tests.service_fixture import Sql
 
 
 async def test_it_hears_what_is_notified_in_order(database_url: str) -> None:
@@ -16,11 +17,11 @@ async def test_it_hears_what_is_notified_in_order(database_url: str) -> None:
         async with listening(database_url) as listener:
             await notify(database, ["first", "second"])
             await notify(database, ["third"])
-            heard = []
-            async for payload in listener.payloads(20):
-                heard.append(payload)
-                if payload == "third":
-                    break
+            heard: list[str] = []
+            while len(heard) < 3:
+                arrived = await listener.heard(20)
+                assert arrived
+                heard += arrived
     finally:
         await database.close()
     assert heard == ["first", "second", "third"]
@@ -28,7 +29,7 @@ async def test_it_hears_what_is_notified_in_order(database_url: str) -> None:
 
 async def test_silence_ends(database_url: str) -> None:
     async with listening(database_url) as listener:
-        assert [payload async for payload in listener.payloads(0.05)] == []
+        assert await listener.heard(0.05) == []
 
 
 async def test_a_server_that_is_not_there_is_said(database_url: str) -> None:
@@ -42,8 +43,7 @@ async def test_being_given_up_at_any_moment_leaves_no_connection_behind(database
 
     async def listen() -> None:
         async with listening(database_url) as listener:
-            async for _ in listener.payloads(20):
-                pass
+            await listener.heard(20)
 
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:
@@ -57,3 +57,14 @@ async def test_being_given_up_at_any_moment_leaves_no_connection_behind(database
         del task
         gc.collect()
     assert [str(one.message) for one in caught] == []
+
+
+async def test_a_connection_that_the_server_ends_is_said(database_url: str, sql: Sql) -> None:
+    async with listening(database_url) as listener:
+        hearing = asyncio.create_task(listener.heard(30))
+        await sql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'job_service listener' AND datname = current_database()"
+        )
+        with pytest.raises(ListeningFailedError):
+            await hearing

@@ -9,7 +9,14 @@ from typing import Final, Protocol
 
 import structlog
 
-from job_service.events.hub import CatchUp, Hub, JobChanged, JobProgressed, Subscription
+from job_service.events.hub import (
+    CatchUp,
+    Hub,
+    JobChanged,
+    JobProgressed,
+    ManyJobsChanged,
+    Subscription,
+)
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.changes import Change, ChangeStore, Position
 
@@ -19,6 +26,8 @@ _PAUSE: Final = 0.05
 _PROGRESS_PAUSE: Final = 0.5
 #: Jobs a watch may lag behind by. Beyond that it reads again what has changed.
 MOST_PENDING: Final = 10_000
+#: What says that there are changes.
+_TO_BE_READ: Final = (JobChanged, ManyJobsChanged, CatchUp)
 
 _log = structlog.get_logger()
 
@@ -146,7 +155,7 @@ class ChangeFeed:
         """Read for ever."""
         while True:
             await self._followed.wait()
-            with self._hub.subscribe(JobChanged, JobProgressed, CatchUp()) as subscription:
+            with self._hub.subscribe(JobProgressed, *_TO_BE_READ) as subscription:
                 await self._read_while_followed(subscription)
 
     async def _read_while_followed(self, subscription: Subscription) -> None:
@@ -157,9 +166,7 @@ class ChangeFeed:
             self._progressed.update(
                 topic.job_id for topic in fired if isinstance(topic, JobProgressed)
             )
-            if clock() >= catch_up_at or any(
-                isinstance(topic, (JobChanged, CatchUp)) for topic in fired
-            ):
+            if clock() >= catch_up_at or any(isinstance(topic, _TO_BE_READ) for topic in fired):
                 await self._read()
                 catch_up_at = clock() + self._catch_up
                 # Who comes now waits a moment, who came after a silence did not.

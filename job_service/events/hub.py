@@ -19,6 +19,11 @@ class JobChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ManyJobsChanged:
+    """More rows have changed at another replica than are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgressed:
     """Progress of a job on the progress board has changed."""
 

@@ -11,6 +11,7 @@ from job_service.events.hub import (
     JobChanged,
     JobPreviewed,
     JobProgressed,
+    ManyJobsChanged,
     QueueMoved,
     Stopping,
 )
@@ -71,7 +72,7 @@ class JobFeed:
 
         A change made at another replica, or in psql, is found within seconds.
         """
-        with self._hub.subscribe(CatchUp()) as subscription:
+        with self._hub.subscribe(ManyJobsChanged(), CatchUp()) as subscription:
             while True:
                 fired = await subscription.take(self._catch_up)
                 if Stopping() in fired:

@@ -23,6 +23,7 @@ from job_service.events.hub import (
     CatchUp,
     DrainChanged,
     JobChanged,
+    ManyJobsChanged,
     PausesChanged,
     PreviewStored,
     RouteKeysAdded,
@@ -81,6 +82,7 @@ class Progress:
 #: Topics that concern other replicas.
 TOPICS: Final[Mapping[str, type]] = {
     "job": JobChanged,
+    "jobs": ManyJobsChanged,
     "work": WorkAvailable,
     "admission": AdmissionDue,
     "cancel": CancelRequested,

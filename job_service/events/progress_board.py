@@ -145,6 +145,12 @@ class ProgressBoard:
         while len(self._entries) > CAPACITY:
             self._entries.popitem(last=False)
 
+    def reporting(self, only: int | None = None) -> list[int]:
+        """Ids of the jobs that report to this replica, at most this one if one is given."""
+        entries = self._entries
+        job_ids = entries if only is None else [only] if only in entries else []
+        return [job_id for job_id in job_ids if entries[job_id].lease is not None]
+
     def latest(self, job_id: int) -> job_pb2.JobProgress | None:
         """The latest progress of a job, whichever its attempt."""
         entry = self._entries.get(job_id)

@@ -18,7 +18,14 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from job_service.events.hub import CatchUp, Hub, JobPreviewed, JobProgressed
+from job_service.events.hub import (
+    CatchUp,
+    Hub,
+    JobChanged,
+    JobPreviewed,
+    JobProgressed,
+    ManyJobsChanged,
+)
 from job_service.events.peer_messages import (
     TOPICS,
     Hello,
@@ -50,8 +57,10 @@ _PROGRESS_PAUSE: Final = 0.1
 _AFTER_FAILURE: Final = 1.0
 #: Seconds between the loss of a connection and the first attempt at another.
 _BEFORE_RECONNECTING: Final = 0.1
-#: Topics that gather, and payloads that go at once. Beyond, others are told to read everything.
-_MOST_TOPICS, _MOST_PAYLOADS = 2_000, 8
+#: Topics that gather. Beyond, others are told to read what has changed of jobs, or everything.
+_MOST_TOPICS: Final = 2_000
+#: Payloads of progress that go at once. What is beyond is lost: there will be newer.
+_MOST_PAYLOADS: Final = 8
 #: Watches that are named; beyond, all progress is asked for.
 _MOST_WANTED: Final = 500
 #: Seconds in which our own first word must come back, and without any word later.
@@ -110,8 +119,8 @@ class Relay:
 
     def awaited(self, topics: Sequence[Hashable]) -> None:
         """Ask others, if there are any, for what is awaited here."""
-        if self._peers.are_there:
-            self._send(*_wanted(topics))
+        if self._peers.are_there and (wanted := _wanted(topics)):
+            self._send(*wanted)
 
     async def run(self) -> None:
         """Listen, speak and show signs of life for ever."""
@@ -131,19 +140,22 @@ class Relay:
                 _log.info("could not take leave of other replicas", error=str(error))
 
     def _send(self, *items: Hashable) -> None:
-        if len(self._outgoing) + len(items) > _MOST_TOPICS:
-            self._outgoing.clear()
-            items = (CatchUp(),)
         self._outgoing.update(dict.fromkeys(items))
+        if len(self._outgoing) > _MOST_TOPICS:
+            others = [one for one in self._outgoing if not isinstance(one, JobChanged)]
+            many = len(others) > _MOST_TOPICS
+            self._outgoing = dict.fromkeys([CatchUp()] if many else [*others, ManyJobsChanged()])
         self._something.set()
 
     async def _speak(self) -> None:
         while True:
             await self._something.wait()
             self._something.clear()
-            said = payloads(self._name, self._taken())
-            if len(said) > _MOST_PAYLOADS:
-                said = payloads(self._name, [CatchUp(), *_wanted(self._hub.awaited())])
+            topics, self._outgoing = [*self._outgoing], {}
+            progress = self._due_progress()
+            said = payloads(self._name, topics) if topics or not progress else []
+            if progress:
+                said += payloads(self._name, progress)[:_MOST_PAYLOADS]
             try:
                 await notify(self._database, said)
             except RefusedError as error:
@@ -152,18 +164,15 @@ class Relay:
                 await asyncio.sleep(_AFTER_FAILURE)
             await asyncio.sleep(_PAUSE)
 
-    def _taken(self) -> list[Hashable]:
-        """What there is to say now; progress waits until it is due."""
-        taken, self._outgoing = [*self._outgoing], {}
+    def _due_progress(self) -> list[Progress]:
+        """The latest of all that has progressed, unless it was told a moment ago."""
+        if not self._progressed:
+            return []
         loop = asyncio.get_running_loop()
-        if self._progressed and loop.time() >= self._progress_at:
-            taken += self._progress()
-            self._progress_at = loop.time() + _PROGRESS_PAUSE
-        elif self._progressed:
+        if loop.time() < self._progress_at:
             loop.call_at(self._progress_at, self._something.set)
-        return taken
-
-    def _progress(self) -> list[Hashable]:
+            return []
+        self._progress_at = loop.time() + _PROGRESS_PAUSE
         job_ids, self._progressed = self._progressed, set()
         latest = ((job_id, self._board.latest(job_id)) for job_id in job_ids)
         return [Progress.of(job_id, progress) for job_id, progress in latest if progress]
@@ -246,6 +255,8 @@ class Relay:
                 case Leaving():
                     self._peers.left(message.sender)
                 case ProgressWanted() | PreviewsWanted():
+                    if not self._peers.wanted(item):
+                        self._show_at_once(item)
                     self._peers.want(item)
                 case Progress():
                     if (progress := item.message) is not None:
@@ -253,6 +264,14 @@ class Relay:
                 case _:
                     topics.append(item)
         self._take(topics)
+
+    def _show_at_once(self, wanted: ProgressWanted | PreviewsWanted) -> None:
+        """Have somebody who begins to watch shown what was last reported here."""
+        if isinstance(wanted, PreviewsWanted):
+            self._previews.hand_over(wanted.job_id)
+        else:
+            self._progressed.update(self._board.reporting(wanted.job_id))
+            self._something.set()
 
     def _take(self, topics: Sequence[Hashable]) -> None:
         for topic in topics:

@@ -149,6 +149,7 @@ def test_durations_are_plain_seconds_or_spelled_out(
 )
 def test_the_password_is_never_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("JOB_SERVICE_DATABASE_URL", url)
+    monkeypatch.setenv("JOB_SERVICE_LISTEN_DATABASE_URL", url)
 
     try:
         settings = load()
@@ -161,6 +162,16 @@ def test_the_password_is_never_shown(monkeypatch: pytest.MonkeyPatch, url: str) 
         shown = f"{settings.shown()} {settings!r} {settings}"
 
     assert "s3cret" not in shown
+
+
+def test_other_replicas_are_heard_of_by_way_of_a_url_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOB_SERVICE_DATABASE_URL", "postgresql://pgbouncer/jobs")
+    assert load().listens_to == "postgresql+psycopg://pgbouncer/jobs"
+    monkeypatch.setenv("JOB_SERVICE_LISTEN_DATABASE_URL", "postgresql://db/jobs")
+    assert load().listens_to == "postgresql+psycopg://db/jobs"
+    assert load().database_url == "postgresql+psycopg://pgbouncer/jobs"
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

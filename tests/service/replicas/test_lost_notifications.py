@@ -120,9 +120,10 @@ async def test_a_replica_that_hears_nothing_finds_everything_by_reading(
 
 
 async def test_more_than_can_be_told_one_by_one_is_found_all_the_same(
-    here: Replica, there: Replica
+    start_replica: StartReplica, there: Replica
 ) -> None:
     """Four batches at once are more than what goes into some notifications."""
+    here = await start_replica(create_burst_per_user=10_000)
     worker = await there.known_worker()
     waiting = await there.holding(worker.lease_one(wait=30))
     async with there.client.watching_jobs() as watch:

@@ -37,6 +37,25 @@ async def test_a_watch_sees_progress_that_is_reported_to_another_replica(
         assert (await watch.until(COMPLETED)).attempt == 1
 
 
+async def test_a_watch_that_begins_sees_what_was_reported_last(
+    here: Replica, there: Replica
+) -> None:
+    worker = await here.known_worker()
+    job = await here.client.create()
+    lease = await worker.lease_one()
+    await worker.progress(lease, 0.125)  # this one changes the row
+    await worker.progress(lease, 0.5, preview={"content_type": "image/png", "data": b"frame"})
+    async with there.client.watching(job.id, include_previews=True) as watch:
+        fraction, frame = watch.job.progress.fraction, b""
+        while (fraction, frame) != (0.5, b"frame"):
+            message = await watch.next_message()
+            fraction = max(fraction, message.job.progress.fraction)
+            frame = message.preview.data or frame
+    async with there.client.watching_jobs() as watch_of_all:
+        while watch_of_all.jobs[job.id].progress.fraction < 0.5:
+            await watch_of_all.next_message()
+
+
 async def test_progress_reported_to_either_replica_never_goes_back(
     here: Replica, there: Replica
 ) -> None:

@@ -89,6 +89,19 @@ async def test_what_happens_together_is_told_together(here: Replica, there: Repl
     assert len(told) < len(jobs) / 4
 
 
+async def test_calls_that_change_nothing_tell_nothing(here: Replica, there: Replica) -> None:
+    worker = await here.known_worker()
+    job = await there.client.create()
+    lease = await worker.lease_one()
+    with statements_sent() as sent:
+        for _ in range(20):
+            await worker.beat(lease)
+            await worker.lease(wait=0)
+            await there.client.get(job.id)
+    # signs of life, and perhaps the end of what came before
+    assert len(notifications(sent)) < 10
+
+
 async def test_progress_is_told_only_while_it_is_watched_elsewhere(
     here: Replica, there: Replica
 ) -> None:

@@ -367,7 +367,10 @@ class Settings(BaseSettings):
         "uploads and downloads must be done by then",
     )
     database_pool_size: int = Field(
-        default=8, ge=2, le=200, description="connections to PostgreSQL kept by this process"
+        default=8,
+        ge=2,
+        le=200,
+        description="connections to PostgreSQL kept by this process, besides the one that listens",
     )
     shutdown_grace: Duration = Field(
         default=timedelta(seconds=10),

@@ -71,7 +71,7 @@ class Sampled(Collector):
         yield family
         yield _gauge(
             "job_service_database_connections_limit",
-            "Most connections that this replica opens.",
+            "Most connections in the pool of this replica; one more listens.",
             use.limit,
         )
 

@@ -1,6 +1,7 @@
 """Watches show what happens at another replica as it happens."""
 
 import asyncio
+import time
 
 from generation_jobs.v1 import generation_job_service_pb2 as jobs_pb
 from generation_jobs.v1 import worker_service_pb2 as pb
@@ -123,6 +124,24 @@ async def test_previews_that_nobody_watches_elsewhere_stay_where_they_are(
         await worker.complete(lease)
         await watch.until(COMPLETED)
     assert await (await sql.execute("SELECT count(*) FROM job_previews")).fetchone() == (0,)
+
+
+async def test_previews_that_were_read_long_ago_are_removed(here: Replica, sql: Sql) -> None:
+    kept, watched, deleted = [await here.client.create() for _ in range(3)]
+    await sql.execute(
+        "INSERT INTO job_previews (job_id, attempt, content_type, data, updated_at)"
+        " SELECT id, 1, 'image/png', '', now() - interval '2 minutes' * (id = %s)::integer"
+        " FROM generation_jobs WHERE id <> %s",
+        [kept.id, deleted.id],
+    )
+    await here.client.cancel(deleted.id)
+    await here.client.delete(deleted.id)  # which has the sweep look
+    deadline = time.monotonic() + 30
+    while [*await (await sql.execute("SELECT job_id FROM job_previews")).fetchall()] != [
+        (watched.id,)
+    ]:
+        assert time.monotonic() < deadline
+    assert (await here.client.get(kept.id)).id == kept.id
 
 
 async def test_a_watch_of_many_jobs_sees_what_happens_at_another_replica(

@@ -38,7 +38,7 @@ class Installation:
         settings = SimulatorSettings(step_seconds=step_seconds, load_seconds=0.0)
         return await self._stack.enter_async_context(Simulator(settings))
 
-    async def worker(self, name: str, *simulators: Simulator) -> RealProcess:
+    async def worker(self, name: str, *simulators: Simulator, **environment: str) -> RealProcess:
         urls = ",".join(f"gpu{n}={one.url}" for n, one in enumerate(simulators))
         return await self._stack.enter_async_context(
             RealProcess(
@@ -48,6 +48,7 @@ class Installation:
                 COMFY_WORKER_NAME=name,
                 COMFY_WORKER_COMFYUI_URLS=urls,
                 COMFY_WORKER_GRACE="1",
+                **environment,
             )
         )
 

@@ -31,7 +31,8 @@ async def five_renders(
 ) -> tuple[list[Simulator], list[int]]:
     """Five ComfyUIs of one worker, each a few steps into a job of its own."""
     simulators = [await here.simulator(STEP_SECONDS) for _ in range(5)]
-    await here.worker("box", *simulators)
+    # Those that have not connected yet when the worker first leases are left their jobs.
+    await here.worker("box", *simulators, COMFY_WORKER_DEPTH="1")
     jobs = [await submit(client, steps=steps, labels={"n": str(n)}) for n in range(5)]
     await steps_done(simulators, STEPS_BEFORE)
     return simulators, jobs

@@ -87,6 +87,8 @@ protos-release: $(DEV_STAMP) ## Take the contract as it is for released
 lock: $(UV_STAMP) ## Lock the dependencies anew
 	$(COMPILE) pyproject.toml --extra embedded --output-file requirements.lock
 	$(COMPILE) pyproject.toml --all-extras --constraints requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --constraints requirements.lock --output-file requirements-service.lock
+	$(COMPILE) --group worker --constraints requirements.lock --output-file requirements-worker.lock
 
 ##@ Tidy
 .PHONY: setup clean help

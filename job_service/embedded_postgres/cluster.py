@@ -6,20 +6,15 @@ All of it is synchronous and is called before the server runs, by the holder of 
 import fcntl
 import hashlib
 import os
-import select
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-import psutil
 
 from job_service.cannot_run import CannotRunError
 from job_service.embedded_postgres.identity import Identity
@@ -28,7 +23,6 @@ SUPERUSER = "postgres"
 SOCKET_NAME = ".s.PGSQL.5432"
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing NUL included.
 SOCKET_PATH_LIMIT = 103
-SHUTDOWN_SECONDS = 30
 # The same order and letters on every machine. Older versions know only the system's locales.
 BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
@@ -173,48 +167,6 @@ def socket_directory(directory: Path, identity: Identity) -> Path:
         (path / leftover).unlink(missing_ok=True)
     os.chown(path, identity.uid, identity.gid)
     return path
-
-
-def end_leftover(cluster: Path) -> None:
-    """Stop a server that outlived the service which started it, and clear its pid file.
-
-    The caller holds the directory's lock, so nobody alive wants that server. A pid that belongs
-    to some other program by now (a restarted container counts from 1 again) is left alone.
-
-    Raises:
-        EmbeddedPostgresError: the server does not end.
-    """
-    pid_file = cluster / "postmaster.pid"
-    try:
-        pid = int(pid_file.read_text(encoding="utf-8", errors="replace").splitlines()[0])
-        process = psutil.Process(pid)
-        if str(cluster) in " ".join(process.cmdline()) and not _stop(process):
-            raise EmbeddedPostgresError(
-                f"an earlier PostgreSQL (process {pid}) still runs on {cluster} and does not stop"
-            )
-    except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-        pass  # no file, an unfinished one, or one whose process is gone
-    pid_file.unlink(missing_ok=True)
-
-
-def _stop(server: psutil.Process) -> bool:
-    """Fast shutdown, then without a checkpoint; answers whether it ended."""
-    for how in (signal.SIGINT, signal.SIGQUIT):
-        server.send_signal(how)
-        if _ends(server):
-            return True
-    return False
-
-
-def _ends(server: psutil.Process) -> bool:
-    if sys.platform != "linux":
-        return bool(psutil.wait_procs([server], timeout=SHUTDOWN_SECONDS)[0])
-    # Also tells the end of a process that nobody reaps, as in a container without an init.
-    descriptor = os.pidfd_open(server.pid)
-    try:
-        return bool(select.select([descriptor], [], [], SHUTDOWN_SECONDS)[0])
-    finally:
-        os.close(descriptor)
 
 
 def environment() -> dict[str, str]:

@@ -138,10 +138,14 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> tuple[Programs, Identity, Path]:
         programs = self._programs or cluster.find_programs()
+        # Not at the top: who has a database of their own does without the extra, and so without
+        # psutil.
+        from job_service.embedded_postgres import leftover  # noqa: PLC0415
+
         identity = self._identity or choose_identity(programs.postgres)
         identity.reach(programs.postgres)
         identity.reach(self._cluster)
-        cluster.end_leftover(self._cluster)
+        leftover.end_leftover(self._cluster)
         cluster.initialise(self._cluster, programs, identity, durable=self._durable)
         identity.take_over(self._cluster)
         return programs, identity, cluster.socket_directory(self._directory, identity)

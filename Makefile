@@ -77,8 +77,9 @@ format: $(DEV_STAMP) ## Format the code and fix what can be fixed by itself
 protos: $(DEV_STAMP) docs ## Write the contract's stubs and its reference anew
 	protos/generate
 
-docs: $(DEV_STAMP) ## Write docs/api.md anew from the contract
+docs: $(DEV_STAMP) ## Write docs/api.md from the contract, and the tables in docs/operations.md
 	$(BIN)/python protos/document.py
+	$(BIN)/python docs/settings_table.py
 
 # In the commit that a release is tagged on, and in no other.
 protos-release: $(DEV_STAMP) ## Take the contract as it is for released

@@ -49,7 +49,7 @@ class Transport:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession()
+        self._http = aiohttp.ClientSession(middlewares=(self._only_here,))
         return self
 
     async def __aexit__(
@@ -150,6 +150,14 @@ class Transport:
             )
         async with socket:
             yield socket
+
+    async def _only_here(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Follow no redirect to another address: ComfyUI must not make this machine call one."""
+        if request.url.origin() != self._base.origin():
+            raise aiohttp.ClientConnectionError("ComfyUI redirects to another address")
+        return await handler(request)
 
     @property
     def _session(self) -> aiohttp.ClientSession:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from job_service.access import exposure
 from job_service.settings import Settings
@@ -24,8 +25,12 @@ def test_the_dockerfile_passes_hadolint() -> None:
 
 
 def test_the_composition_is_one() -> None:
+    assert_is_a_composition(composition.FILE)
+
+
+def assert_is_a_composition(file: Path) -> None:
     done = subprocess.run(
-        [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", composition.FILE],
+        [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file],
         capture_output=True,
         text=True,
         check=False,
@@ -53,6 +58,18 @@ def test_every_image_is_of_a_user_without_rights_and_says_how_it_is(name: str) -
     assert stage.healthcheck
     assert "HEALTHCHECK" not in service
     assert name == "migrate" or "healthcheck" not in service
+
+
+def test_what_the_manual_adds_to_it_is_one_too(tmp_path: Path) -> None:
+    page = (composition.ROOT / "docs" / "operations.md").read_text()
+    (override,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "docker-compose.override.yml"
+    file.write_text(override)
+    assert_is_a_composition(file)
+    added = YAML(typ="safe").load(override)
+    assert added["services"].keys() <= composition.services().keys()
+    for service in added["services"].values():
+        assert set(service["secrets"]) <= added["secrets"].keys()
 
 
 def test_who_reaches_whom() -> None:

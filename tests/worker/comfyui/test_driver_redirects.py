@@ -90,7 +90,7 @@ async def test_redirects_to_another_address_are_not_followed(
         async with serving(away) as comfyui:
             for request in REQUESTS:
                 async with Transport(comfyui, Health()) as transport:
-                    with pytest.raises(ComfyUnreachableError, match="another address|not sent"):
+                    with pytest.raises(ComfyUnreachableError, match=r"another address|not sent"):
                         await asyncio.wait_for(request(transport, tmp_path), 30)
     assert place.calls == []
 

@@ -62,8 +62,11 @@ async def test_hostile_requests_leave_nothing_behind(watched: WatchedService) ->
 
     assert len(attempts) >= REQUESTS
     warm, last = history[:WARM_UP], history[-1]
+    # What is remembered are a few names that nobody had said before. Resident memory goes up and
+    # down by more than that, as its allocator likes.
+    assert last.objects < 1.05 * max(one.objects for one in warm)
     grown = median(one.resident for one in history[-5:]) - max(one.resident for one in warm)
-    assert grown < 32 * MIB
+    assert grown < 48 * MIB
     assert last.files <= max(one.files for one in warm)
     assert last.connections <= max(one.connections for one in warm)
     assert after < 5 * before
@@ -128,5 +131,6 @@ def report(attempts: list[Attempt], history: list[Vitals], before: float, after:
         )
         print(f"{count:6} {kind}: {dict(statuses.most_common())}")
     print("resident MiB:", [one.resident // MIB for one in history])
+    print("objects:", [one.objects for one in history])
     print("last:", history[-1])
     print(f"a request: {before * 1000:.1f} ms before, {after * 1000:.1f} ms after")

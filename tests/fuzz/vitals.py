@@ -16,12 +16,13 @@ from tests.end_to_end.real_processes import RealProcess, free_address
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """``resident``: bytes of memory; ``busy``: database connections that are not idle.
+    """``resident``: bytes of memory; ``objects``: those of Python; ``busy``: database connections that are not idle.
 
     ``files``: all that is open, ``callers`` among it: connections of callers.
     """
 
     resident: int
+    objects: int
     tasks: Counter[str]
     files: int
     callers: int
@@ -58,9 +59,11 @@ class WatchedService:
                 assert self.process.exit_code is None, "the service has ended"
                 await asyncio.sleep(0.02)
         states = await self._connection_states()
+        said = json.loads(self._report.read_text())
         return Vitals(
             resident=self.process.memory(),
-            tasks=Counter(json.loads(self._report.read_text())["tasks"]),
+            objects=said["objects"],
+            tasks=Counter(said["tasks"]),
             files=seen.num_fds(),
             callers=sum(
                 one.status != psutil.CONN_LISTEN and f"127.0.0.1:{one.laddr.port}" == self.address

@@ -1,7 +1,7 @@
 """job_service as ``job-service serve`` runs it, that says how it is when it gets SIGUSR1.
 
 ``python -m tests.fuzz.watched_service FILE``: FILE then gets a JSON object with ``tasks``, the
-asyncio tasks there are by name of their coroutine.
+asyncio tasks there are by name of their coroutine, and ``objects``, how many Python keeps track of.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ async def _run(file: Path) -> None:
             getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks()
         )
         written = file.with_suffix(".new")
-        written.write_text(json.dumps({"tasks": names}))
+        written.write_text(json.dumps({"tasks": names, "objects": len(gc.get_objects())}))
         written.rename(file)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, report)

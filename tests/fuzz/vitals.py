@@ -16,9 +16,10 @@ from tests.end_to_end.real_processes import RealProcess, free_address
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """``resident``: bytes of memory; ``objects``: those of Python; ``busy``: database connections that are not idle.
+    """``resident``: bytes of memory; ``objects``: those that Python keeps track of.
 
-    ``files``: all that is open, ``callers`` among it: connections of callers.
+    ``files``: all that is open, ``callers`` among it: connections of callers. ``busy``: database
+    connections that are not idle.
     """
 
     resident: int

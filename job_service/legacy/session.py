@@ -65,7 +65,8 @@ async def connect(url: str) -> AsyncIterator[Driver]:
             prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
-        raise ImportFailedError(f"cannot reach the database: {str(error).strip()}") from error
+        why = " ".join(str(error).split())
+        raise ImportFailedError(f"cannot reach the database: {why}") from error
     async with driver:
         yield driver
 

@@ -42,6 +42,7 @@ class Service:
             JOB_SERVICE_DATABASE_URL=database_url,
             JOB_SERVICE_LOG_FORMAT="json",
             JOB_SERVICE_LOG_LEVEL="debug",
+            JOB_SERVICE_CREATE_RATE_PER_USER="0",
         )
 
     def events(self) -> list[str]:

@@ -36,6 +36,10 @@ class Home(ABC):
         value = getattr(job, self.name)
         return not _has(job, self.name) if self._has_presence(job) else not value
 
+    def holds_part(self, job: Job, text: str) -> bool:
+        """Whether it is there as far as there is room, all of it being kept elsewhere."""
+        return False
+
     def _has_presence(self, job: Job) -> bool:
         return bool(job.DESCRIPTOR.fields_by_name[self.name].has_presence)
 
@@ -132,6 +136,9 @@ class ErrorHome(Home):
 
     def is_empty(self, job: Job) -> bool:
         return job.status == job_pb2.JOB_STATUS_FAILED or not _has(job, "error")
+
+    def holds_part(self, job: Job, text: str) -> bool:
+        return text.startswith(job.error.technical_details or job.error.message)
 
 
 class ParamsHome(Home):

@@ -163,7 +163,8 @@ def _field(imported: Imported, home: Home, values: list[tuple[Source, str, str]]
     for source, column, text in values:
         if not settled and home.must_hold(imported.message, text):
             yield f"{source.name}: {column} = {text[:80]!r} would have fitted"
-    if not settled and not home.is_empty(imported.message):
+    partly = any(home.holds_part(imported.message, text) for _, _, text in values)
+    if not (settled or partly or home.is_empty(imported.message)):
         yield f"{home.name} came from nowhere"
 
 

@@ -1,0 +1,103 @@
+"""An import that is killed and run again ends as one that was left alone."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL, make_url
+
+from tests.legacy_import.importing import Move
+from tests.legacy_import.multiplying import multiply
+from tests.legacy_import.samples import SHAPES, sample
+from tests.postgres_fixture import new_database
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+#: Each row of the sample so often: enough for many batches.
+TIMES = 30
+SEEDS = range(10)
+
+
+class Copies:
+    """Copies of one former installation, each to be moved on its own."""
+
+    def __init__(self, server: URL, original: URL, folder: Path, *, in_place: bool) -> None:
+        self._server = server
+        self._original = original
+        self._folder = folder
+        self._in_place = in_place
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Copies":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def move(self) -> Move:
+        """The next copy."""
+        old = self._database(self._original.database)
+        return Move(old, old if self._in_place else self._database(), self._folder)
+
+    def _database(self, template: str | None = None) -> str:
+        url = self._stack.enter_context(new_database(self._server, template=template))
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["in place", "from"])
+def copies(
+    request: pytest.FixtureRequest, postgres_server: URL, tmp_path: Path
+) -> Iterator[Copies]:
+    content = sample(SHAPES["B"])
+    with new_database(postgres_server) as original:
+        plain = original.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain) as connection:
+            content.build(connection)
+            multiply(connection, content, TIMES)
+        in_place = request.param == "in place"
+        with Copies(postgres_server, make_url(plain), tmp_path, in_place=in_place) as made:
+            yield made
+
+
+ARGUMENTS = ("--batch", "20", "--cutover")
+
+
+def test_killed_at_any_point_and_run_again(copies: Copies) -> None:
+    left_alone = copies.move()
+    began = time.monotonic()
+    left_alone.run(*ARGUMENTS)
+    seconds = time.monotonic() - began
+    expected = end_state(left_alone.target)
+    assert len(expected) > 10 * TIMES
+
+    for seed in SEEDS:
+        chance = random.Random(seed)
+        move = copies.move()
+        process = move.start(*ARGUMENTS)
+        time.sleep(chance.uniform(0.1, 1) * seconds)
+        process.kill()
+        process.communicate()
+        outcome = move.run(*ARGUMENTS)
+        assert outcome.report is not None
+        assert outcome.report["verified"], f"seed {seed}"
+        assert end_state(move.target) == expected, f"seed {seed}"
+
+
+def end_state(database: str) -> list[Any]:
+    """Every job with its files, but for what counts transactions and tries."""
+    with psycopg.connect(database) as connection:
+        return connection.execute(
+            """
+            SELECT to_jsonb(job) - '{changed_xid,revision,route_key}'::text[], (
+                SELECT needs FROM route_keys WHERE route_keys.id = job.route_key
+            ), (
+                SELECT jsonb_agg(to_jsonb(file) - 'id' - 'created_at' ORDER BY role, position)
+                FROM job_artifacts AS file WHERE file.job_id = job.id
+            ) FROM generation_jobs AS job ORDER BY id
+            """
+        ).fetchall()

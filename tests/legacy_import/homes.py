@@ -252,6 +252,14 @@ class LorasHome(Home):
             and (all(self._fits(one) and "strength" not in one for one in value))
         )
 
+    def holds_part(self, job: Job, text: str) -> bool:
+        value = exact.read(text)
+        if not isinstance(value, list):
+            return False
+        # lists of bare names, and strengths by other names
+        names = [one.get("name") if isinstance(one, dict) else one for one in value]
+        return [lora.name for lora in job.lora_models] == names
+
     @staticmethod
     def _fits(one: Any) -> bool:
         keys = ({"name", "strength_model", "strength_clip"}, {"name", "strength"})

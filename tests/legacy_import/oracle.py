@@ -127,8 +127,8 @@ def _left_apart(old: Stored, new: Reading) -> Iterator[str]:
         request = old.requests[request_id]
         for job_id, job in old.jobs.items():
             certain = all(job[column] is not None for column in ("user_id", "prompt", "created_at"))
-            prompt_id = job.get("comfyui_prompt_id")
-            if job_id not in combined and _are_one(job, request) and (certain or prompt_id):
+            named = job.get("comfyui_prompt_id") == request["comfyui_prompt_id"]
+            if job_id not in combined and _are_one(job, request) and (certain or named):
                 yield f"job {job_id} and request {request_id} were not combined"
 
 
@@ -160,10 +160,11 @@ def _field(imported: Imported, home: Home, values: list[tuple[Source, str, str]]
         settled |= at_home
         if not (at_home or imported.kept(source, column, text)):
             yield f"{source.name}: {column} = {text[:80]!r} is lost"
-    for source, column, text in values:
-        if not settled and home.must_hold(imported.message, text):
-            yield f"{source.name}: {column} = {text[:80]!r} would have fitted"
     partly = any(home.holds_part(imported.message, text) for _, _, text in values)
+    # of what a job and its request say, the job's word counts, also when it does not fit
+    for source, column, text in values[:1]:
+        if not (settled or partly) and home.must_hold(imported.message, text):
+            yield f"{source.name}: {column} = {text[:80]!r} would have fitted"
     if not (settled or partly or home.is_empty(imported.message)):
         yield f"{home.name} came from nowhere"
 
@@ -180,7 +181,9 @@ def _status(imported: Imported, running: str) -> Iterator[str]:
         elif word in ACTIVE:
             failing = running == "fail"
             allowed.add(job_pb2.JOB_STATUS_FAILED if failing else job_pb2.JOB_STATUS_PENDING)
-    if allowed and message.status not in allowed:
+        else:  # a word that nobody knows: at rest, whatever was meant
+            allowed.update(_AT_REST.values())
+    if message.status not in allowed:
         yield f"was {words}, is {job_pb2.JobStatus.Name(message.status)}"
     if message.status == job_pb2.JOB_STATUS_RUNNING:
         yield "is said to be running"

@@ -16,7 +16,7 @@ from tests.legacy_import.multiplying import multiply
 from tests.legacy_import.samples import SHAPES, sample
 from tests.postgres_fixture import new_database
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.former, pytest.mark.timeout(600)]
 
 #: Each row of the sample so often: enough for many batches.
 TIMES = 30

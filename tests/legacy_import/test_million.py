@@ -16,7 +16,7 @@ from tests.legacy_import.filling import Large
 from tests.legacy_import.importing import Move
 from tests.postgres_fixture import new_database
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.former, pytest.mark.timeout(1200)]
 
 ROWS: Final = Large(jobs=600_000, requests=400_000, merged=150_000)
 MOST_MEMORY: Final = 300 * 1024 * 1024

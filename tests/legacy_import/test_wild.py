@@ -19,7 +19,7 @@ from tests.legacy_import.report_check import agrees
 from tests.postgres_fixture import new_database
 
 pytestmark = [
-    pytest.mark.heavy,
+    pytest.mark.former,
     pytest.mark.timeout(900),
     # of prompts of 20,000 characters
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),

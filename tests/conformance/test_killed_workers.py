@@ -53,7 +53,8 @@ class House:
         return [
             entry["status"]["status_str"]
             for entry in history.values()
-            if entry["prompt"][2]["positive"]["inputs"]["text"] == prompt
+            for node in entry["prompt"][2].values()
+            if node["inputs"].get("text") == prompt
         ]
 
     def queued(self) -> int:

@@ -33,11 +33,13 @@ async def run(settings: Settings) -> None:
     _end_on_signals()
     try:
         async with database(settings) as (url, embedded):
-            await _refuse_former_tables(url)
+            state = await asyncio.to_thread(schema.check, url)
+            if state is SchemaState.EMPTY:
+                await _refuse_former_tables(url)
             if embedded or settings.migrate:
                 await _upgrade(url)
             else:
-                await asyncio.to_thread(_require_schema, url)
+                _require_schema(state)
             await _serve(settings.model_copy(update={"database_url": url}), embedded)
     except asyncio.CancelledError:
         logger.info("stopped while starting")
@@ -89,7 +91,7 @@ async def migrated_database(settings: Settings) -> AsyncIterator[str]:
         if embedded:
             await _upgrade(url)
         else:
-            await asyncio.to_thread(_require_schema, url)
+            _require_schema(await asyncio.to_thread(schema.check, url))
         yield url
 
 
@@ -130,8 +132,7 @@ async def _refuse_former_tables(url: str) -> None:
         )
 
 
-def _require_schema(url: str) -> None:
-    state = schema.check(url)
+def _require_schema(state: SchemaState) -> None:
     if state in (SchemaState.EMPTY, SchemaState.BEHIND):
         raise CannotRunError(
             f"the database's schema is {state.value}, this version needs revision "

@@ -92,8 +92,6 @@ async def former_tables(url: str) -> str | None:
                 return None
             found = await inspect(driver)
     except psycopg.Error as error:
-        # Only a server gives a SQLSTATE.
-        failed = "reach" if error.sqlstate is None else "read"
         why = " ".join(str(error).split())
-        raise ImportFailedError(f"cannot {failed} the database: {why}") from error
+        raise ImportFailedError(f"the database cannot be read: {why}") from error
     return None if found is None else found.state

@@ -64,7 +64,7 @@ async def connect(url: str) -> AsyncIterator[Driver]:
             options=_SETTINGS,
             prepare_threshold=None,
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:  # also for a URL that cannot be understood
         why = " ".join(str(error).split())
         raise ImportFailedError(f"cannot reach the database: {why}") from error
     async with driver:

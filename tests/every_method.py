@@ -64,6 +64,19 @@ def start_call(
     return call(request, **options)
 
 
+async def first_answer(call: Any, method: MethodDescriptor) -> None:
+    """Wait until the call is answered; a stream's first answer is enough.
+
+    Raises AioRpcError.
+    """
+    if not method.server_streaming:
+        await call
+        return
+    async for _ in call:
+        call.cancel()
+        break
+
+
 def _serialized(request: Message | bytes) -> bytes:
     return request if isinstance(request, bytes) else request.SerializeToString()
 

@@ -1,5 +1,6 @@
 """The former system's database, in each of its states, with a few rows of every kind."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,9 @@ async def import_legacy(
         said.append,
     )
     return said
+
+
+def read(report: Path) -> dict[str, Any]:
+    """What an import wrote to ``report``."""
+    loaded: dict[str, Any] = json.loads(report.read_text())
+    return loaded

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import structlog
 from google.protobuf.message import Message
 
+from job_service.api.call_kind import SERVICES
 from job_service.jobs.principal import Principal
 from job_service.jobs.refusals import RefusedError
 
@@ -97,7 +98,7 @@ _NOTED: Final[Mapping[str, Mapping[str, _Noted]]] = {
 
 #: By the path of the method.
 _BY_METHOD: Final[Mapping[str, _Noted]] = {
-    f"/generation_jobs.v1.{service}/{rpc}": noted
+    f"{SERVICES}{service}/{rpc}": noted
     for service, rpcs in _NOTED.items()
     for rpc, noted in rpcs.items()
 }

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 import structlog
 
 from job_service.api.call_budget import CallBudget
 from job_service.api.call_kind import CallKind, kind_of
+from job_service.api.rpc_handler import Handler, behaviour_of, served_by
 from job_service.api.status import rich_status
 from job_service.jobs.refusals import RefusedError
 
@@ -24,7 +25,6 @@ _USABLE: Final = re.compile(r"[!-~]{1,128}")
 _log = structlog.get_logger(__name__)
 _level: Final = logging.getLogger(__name__)
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -57,14 +57,7 @@ class CallObserver:
         """
         kind = kind_of(method)
         budget = self._budget
-        # grpc's handler types describe threads; these behaviours are the asynchronous servicers'.
-        behaviour: Any = (
-            handler.unary_stream
-            if handler.response_streaming
-            else handler.stream_unary
-            if handler.request_streaming
-            else handler.unary_unary
-        )
+        behaviour = behaviour_of(handler)
 
         async def unary(request: Any, context: Context) -> Any:
             began = time.monotonic()
@@ -100,12 +93,8 @@ class CallObserver:
             finally:
                 self._end(method, kind, context, error, began)
 
-        codecs = handler.request_deserializer, handler.response_serializer
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(streaming, *codecs)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(unary, *codecs)
-        return grpc.unary_unary_rpc_method_handler(unary, *codecs)
+        serve: Any = streaming if handler.response_streaming else unary
+        return served_by(serve, handler, handler.request_deserializer)
 
     async def _begin(self, kind: CallKind, context: Context) -> None:
         try:

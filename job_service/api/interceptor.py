@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import Any, Final, NoReturn, Self, TypeAlias
+from typing import Any, Final, NoReturn, Self
 from uuid import uuid4
 
 import grpc
@@ -18,20 +18,20 @@ from google.protobuf.message import DecodeError
 from job_service.access.credential import refused as token_refused
 from job_service.api.audit import Audit
 from job_service.api.call_budget import CallBudget
+from job_service.api.call_kind import SERVICES
 from job_service.api.call_observer import CallObserver
 from job_service.api.caller import calling, principal
 from job_service.api.gate import Admitted, Gate
 from job_service.api.logged_job import note_job
 from job_service.api.request_stream import RequestStream, decoded
+from job_service.api.rpc_handler import Handler, behaviour_of, served_by
 from job_service.api.status import rich_status
 from job_service.jobs.refusals import Refusal, RefusedError, Violation
 
-_OURS: Final = "/generation_jobs.v1."
 _REFLECTION: Final = "/grpc.reflection."
 
 _log = structlog.get_logger()
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -55,7 +55,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Put the wrapping around the method's handler; None: there is no such method."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith((_OURS, _REFLECTION)):
+        if handler is None or not method.startswith((SERVICES, _REFLECTION)):
             return handler  # type: ignore[return-value]  # grpc takes None for "no such method"
         wrapped = self._wrapped.get(method)
         if wrapped is None:
@@ -63,7 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, handler: Handler, method: str) -> Handler:
-        if not method.startswith(_OURS):
+        if not method.startswith(SERVICES):
             return _for_whoever_is_known(handler, method, self._gate)
         served = _wrapped(handler, method, self._gate, self._budget, self._max_message_bytes)
         return self._observer.observed(served, method)
@@ -74,14 +74,7 @@ def _wrapped(
 ) -> Handler:
     parse = handler.request_deserializer
     assert parse is not None
-    # grpc's handler types describe threads; these behaviours are the asynchronous servicers'.
-    behaviour: Any = (
-        handler.unary_stream
-        if handler.response_streaming
-        else handler.stream_unary
-        if handler.request_streaming
-        else handler.unary_unary
-    )
+    behaviour = behaviour_of(handler)
 
     def decode(request: Any) -> Any:
         return _decode(parse, request, max_message_bytes)
@@ -107,22 +100,19 @@ def _wrapped(
                         with served.sending():
                             yield response
 
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(
-            streaming, response_serializer=handler.response_serializer
-        )
-    if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(
-            uploading, response_serializer=handler.response_serializer
-        )
-    return grpc.unary_unary_rpc_method_handler(
-        unary, response_serializer=handler.response_serializer
+    serve: Any = (
+        streaming
+        if handler.response_streaming
+        else uploading
+        if handler.request_streaming
+        else unary
     )
+    return served_by(serve, handler, request_deserializer=None)  # the bytes are parsed here
 
 
 def _for_whoever_is_known(handler: Handler, method: str, gate: Gate) -> Handler:
     """Reflection, for every role; health is for everybody, and has no wrapping."""
-    behaviour: Any = handler.stream_stream
+    behaviour = behaviour_of(handler)
 
     async def streaming(requests: Any, context: Context) -> AsyncIterator[Any]:
         try:
@@ -132,11 +122,7 @@ def _for_whoever_is_known(handler: Handler, method: str, gate: Gate) -> Handler:
         async for response in behaviour(requests, context):
             yield response
 
-    return grpc.stream_stream_rpc_method_handler(
-        streaming,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+    return served_by(streaming, handler, handler.request_deserializer)
 
 
 class _Served:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from job_service.api.call_kind import SERVICES
 from job_service.jobs.principal import Principal, Role
 from job_service.jobs.refusals import Refusal, RefusedError
 
@@ -90,7 +91,7 @@ _TABLE: Final[Mapping[str, Mapping[str, Permission]]] = {
 
 #: By the path of the method, for example ``/generation_jobs.v1.ModelService/ListModels``.
 PERMISSIONS: Final[Mapping[str, Permission]] = {
-    f"/generation_jobs.v1.{service}/{rpc}": permission
+    f"{SERVICES}{service}/{rpc}": permission
     for service, rpcs in _TABLE.items()
     for rpc, permission in rpcs.items()
 }

@@ -66,7 +66,7 @@ _AT_REST: Final = (
 
 # New rows, and those whose former row is not any more what it was. A job's former row includes that
 # of the request that is part of it.
-_TODO: Final = {
+_DUE: Final = {
     former.JOBS: f"""
     INSERT INTO import_todo
     SELECT row.id, before.source_id IS NOT NULL
@@ -364,7 +364,7 @@ class BatchImport:
     async def _todo(self, range_: Range, *, all_states: bool, only_new: bool) -> None:
         await self._driver.execute(b"TRUNCATE import_todo")
         await self._sql.run(
-            statement(_TODO[range_.source]),
+            statement(_DUE[range_.source]),
             {**_ends(range_), "all_states": all_states, "only_new": only_new},
         )
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
+from job_service.legacy.former import REQUESTS
 from job_service.store import migrate
 from tests.benchmarks.measuring import in_turn, ratio, spread
 from tests.benchmarks.report import Report
@@ -86,8 +87,8 @@ def _inserted(database: str) -> float:
     """The final table, with its indexes and triggers, filled by one statement for each table."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
-            "CREATE SCHEMA former; ALTER TABLE generation_jobs SET SCHEMA former;"
-            "ALTER TABLE comfyui_generation_requests SET SCHEMA former"
+            f"CREATE SCHEMA former; ALTER TABLE generation_jobs SET SCHEMA former;"
+            f"ALTER TABLE {REQUESTS} SET SCHEMA former".encode()
         )
         migrate.upgrade(database.replace("postgresql://", "postgresql+psycopg://", 1))
         began = time.perf_counter()
@@ -120,5 +121,5 @@ SELECT 1000000 + id, user_id, prompt, negative_prompt, checkpoint_model, lora_mo
     batch_size, jsonb_build_object('sampler_params', sampler_params), comfyui_prompt_id, id, status,
     created_at AT TIME ZONE 'UTC', updated_at AT TIME ZONE 'UTC', started_at AT TIME ZONE 'UTC',
     completed_at AT TIME ZONE 'UTC', {_ERROR}
-FROM former.comfyui_generation_requests WHERE id > {{merged}}
+FROM former.{REQUESTS} WHERE id > {{merged}}
 """

@@ -2,24 +2,17 @@
 
 import hashlib
 import io
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from job_service.legacy.session import ImportFailedError
 from tests import former_tables
-from tests.former_tables import content, execute, import_legacy, query
+from tests.former_tables import content, execute, import_legacy, query, read
 
 STATES = pytest.mark.parametrize("state", ["A", "B", "C"])
 JOBS = "SELECT job::text FROM generation_jobs AS job ORDER BY id"
-
-
-def read(report: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(report.read_text())
-    return loaded
 
 
 @STATES

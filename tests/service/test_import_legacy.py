@@ -1,8 +1,6 @@
 """Former tables become jobs in place, and become what they were again when that is undone."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -14,17 +12,12 @@ from job_service.legacy import staging
 from job_service.legacy.session import ImportFailedError
 from job_service.settings import Settings
 from tests import former_tables
-from tests.former_tables import content, execute, import_legacy, query
+from tests.former_tables import content, execute, import_legacy, query, read
 from tests.jobs_protocol import CANCELLED, COMPLETED, FAILED, PENDING, ProtocolClient, refused
 from tests.worker_protocol import ProtocolWorker
 
 STATES = pytest.mark.parametrize("state", ["A", "B", "C"])
 STAGING = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'generation_jobs_%'"
-
-
-def read(report: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(report.read_text())
-    return loaded
 
 
 @STATES

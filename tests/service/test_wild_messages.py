@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from job_service import server
 from job_service.settings import Settings
-from tests.every_method import BLAMELESS, METHODS, start_call
+from tests.every_method import BLAMELESS, METHODS, first_answer, start_call
 from tests.jobs_protocol import ProtocolClient, refusal
 from tests.wild_jobs import messages
 from tests.worker_protocol import ProtocolWorker
@@ -73,12 +73,7 @@ async def answered(channel: grpc.aio.Channel, method: MethodDescriptor, sent: An
     """Make the call, of whatever kind; it must be answered, or refused for what it is."""
     call = start_call(channel, method, sent, timeout=20)
     try:
-        if method.server_streaming:
-            async for _ in call:
-                call.cancel()
-                break
-        else:
-            await call
+        await first_answer(call, method)
     except grpc.aio.AioRpcError as error:
         said = refusal(error)
         assert said.status in BLAMELESS, (method.full_name, sent, said)

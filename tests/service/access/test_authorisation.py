@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 from job_service.api.audit import AUDITED
 from job_service.api.permissions import PERMISSIONS
 from job_service.jobs.principal import Role
+from tests.every_method import METHODS
 from tests.inputs_protocol import picture
 from tests.jobs_protocol import ProtocolClient, a_job
 from tests.service.access.callers import ALICE, BOB, Answer, Caller
@@ -35,17 +36,6 @@ from tests.service_fixture import Sql
 from tests.worker_protocol import ProtocolWorker, artifact_header
 
 CANARY = "alices-secret"
-
-METHODS = [
-    method
-    for file, name in (
-        (pb, "GenerationJobService"),
-        (model_service_pb2, "ModelService"),
-        (worker_service_pb2, "WorkerService"),
-        (operator_service_pb2, "OperatorService"),
-    )
-    for method in file.DESCRIPTOR.services_by_name[name].methods
-]
 
 
 class Names(Enum):

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from tests.end_to_end.real_processes import RealProcess, free_address, serving
-from tests.every_method import BLAMELESS, METHODS, start_call
+from tests.every_method import BLAMELESS, METHODS, first_answer, start_call
 from tests.message_fields import Path as FieldPath
 from tests.message_fields import is_text, paths, put, shown
 from tests.service.injection.canaries import canaries
@@ -119,12 +119,7 @@ async def outcome(
     """How a call ends; a stream's first answer is enough."""
     call = start_call(channel, method, sent, timeout=20)  # type: ignore[arg-type]
     try:
-        if method.server_streaming:
-            async for _ in call:
-                call.cancel()
-                break
-        else:
-            await call
+        await first_answer(call, method)
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK

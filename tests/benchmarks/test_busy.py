@@ -40,7 +40,7 @@ NOTE: Final = (
     f"Rendered: each waits {RENDER_SECONDS * 1000:.0f} ms beside, as for a GPU, so that this "
     "machine's processors are not what decides. Not rendered, they are: that is the worst case. "
     "Ratios are of the quickest rounds. Straight, the pictures are only made; the pair fetches, "
-    "thumbnails and stores them as well."
+    "thumbnails and stores them as well. Many jobs are created by one call and followed by one."
 )
 
 

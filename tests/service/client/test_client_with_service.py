@@ -8,7 +8,11 @@ from pathlib import Path
 import grpc
 import pytest
 from generation_jobs.v1.artifact_pb2 import ArtifactRole
-from generation_jobs.v1.generation_job_service_pb2 import WatchJobResponse, WatchJobsResponse
+from generation_jobs.v1.generation_job_service_pb2 import (
+    CreateJobRequest,
+    WatchJobResponse,
+    WatchJobsResponse,
+)
 from generation_jobs.v1.job_pb2 import GenerationJob, JobFilter, JobStatus
 
 from job_service import server
@@ -75,6 +79,18 @@ async def test_the_same_request_id_is_the_same_job(jobs: JobServiceClient) -> No
 async def test_without_a_request_id_they_are_two(jobs: JobServiceClient) -> None:
     first, second = await jobs.create_job(a_job()), await jobs.create_job(a_job())
     assert first.id != second.id
+
+
+async def test_many_jobs_in_one_call_are_all_made_or_none(jobs: JobServiceClient) -> None:
+    wanted = [CreateJobRequest(job=a_job()), CreateJobRequest(job=a_job(), request_id="2")]
+    first, second = await jobs.create_jobs(wanted)
+    assert first.id < second.id
+    assert (await jobs.create_jobs(wanted))[1].id == second.id
+
+    with pytest.raises(JobServiceError) as caught:
+        await jobs.create_jobs([*wanted, CreateJobRequest(job=a_job(width=1))])
+    assert [one.subject for one in caught.value.violations] == ["requests[2].job.width"]
+    assert len([job async for job in jobs.list_jobs()]) == 3
 
 
 async def test_a_refusal_names_the_fields(jobs: JobServiceClient) -> None:

@@ -5,6 +5,8 @@ from datetime import timedelta
 import grpc
 import pytest
 from generation_jobs.v1.generation_job_service_pb2 import (
+    BatchCreateJobsRequest,
+    BatchCreateJobsResponse,
     CancelJobResponse,
     CreateJobRequest,
     CreateJobResponse,
@@ -54,6 +56,28 @@ async def test_create_job_sends_the_given_request_id(
     assert scripted.requests["CreateJob"] == [
         CreateJobRequest(job=GenerationJob(prompt="a lighthouse"), request_id="mine")
     ]
+
+
+async def test_create_jobs_is_repeated_with_the_request_ids_it_drew_and_was_given(
+    scripted: ScriptedService, client: JobServiceClient
+) -> None:
+    scripted.script("BatchCreateJobs", unavailable())
+    scripted.script(
+        "BatchCreateJobs",
+        BatchCreateJobsResponse(jobs=[GenerationJob(id=7), GenerationJob(id=8)]),
+    )
+    given = CreateJobRequest(job=GenerationJob(prompt="a lighthouse"), request_id="mine")
+    without = CreateJobRequest(job=GenerationJob(prompt="a storm"))
+
+    assert [job.id for job in await client.create_jobs([given, without])] == [7, 8]
+
+    first, second = scripted.requests["BatchCreateJobs"]
+    assert first == second
+    assert isinstance(first, BatchCreateJobsRequest)
+    assert [one.job.prompt for one in first.requests] == ["a lighthouse", "a storm"]
+    assert first.requests[0].request_id == "mine"
+    assert first.requests[1].request_id not in ("", "mine")
+    assert without.request_id == ""
 
 
 async def test_cancel_is_repeated(scripted: ScriptedService, client: JobServiceClient) -> None:

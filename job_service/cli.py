@@ -155,8 +155,6 @@ def import_legacy(
             report=report,
         )
 
-    if undo and drop_legacy:
-        raise typer.BadParameter("--undo and --drop-legacy exclude each other")
     asyncio.run(process.import_legacy(settings, command, typer.echo))
 
 

@@ -40,6 +40,7 @@ async def run(command: Command, say: Callable[[str], None]) -> None:
             action=_action(command),
             dry_run=command.options.dry_run,
         )
+        _check_options(command)
         _check_paths(command)
         try:
             await _act(command, report, say)
@@ -49,6 +50,36 @@ async def run(command: Command, say: Callable[[str], None]) -> None:
             _write(report, command, say)
             raise ImportFailedError(str(error).strip()) from error
         _write(report, command, say)
+
+
+def _check_options(command: Command) -> None:
+    """No option is ignored, least of all --dry-run."""
+    options = command.options
+    actions = [
+        name
+        for name, chosen in (("--undo", command.undo), ("--drop-legacy", command.drop))
+        if chosen
+    ]
+    if len(actions) > 1:
+        raise ImportFailedError(f"{' and '.join(actions)} exclude each other")
+    if not actions:
+        if command.dump is not None:
+            raise ImportFailedError("--dump is for --drop-legacy and --undo")
+        return
+    (action,) = actions
+    of_imports = {
+        "--dry-run": options.dry_run,
+        "--cutover": options.cutover,
+        "--artifacts-root": options.artifacts_root is not None,
+    }
+    misplaced = [name for name, given in of_imports.items() if given]
+    if misplaced:
+        raise ImportFailedError(f"{misplaced[0]} is for imports: {action} does nothing with it")
+    if command.drop and options.source_url is not None:
+        raise ImportFailedError(
+            "--drop-legacy drops the former tables that are in job_service's own database after a "
+            "cutover in place; the database of --from is only read: drop what is there yourself"
+        )
 
 
 def _check_paths(command: Command) -> None:

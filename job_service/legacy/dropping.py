@@ -1,13 +1,33 @@
 """Drops the former tables for good, once a dump of them is written and read back."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from job_service.legacy import dump, source_views, verification
+from job_service.legacy import dump, source_views
 from job_service.legacy.importing import state
-from job_service.legacy.inspection import KEPT_SCHEMA, inspect
+from job_service.legacy.inspection import KEPT_SCHEMA, Found, inspect
 from job_service.legacy.report import Report
-from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one
+from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one, statements
+from job_service.store.database import as_json, statement
+
+#: Ids that a refusal names.
+_NAMED: Final = 10
+
+# What is not as it was imported: what of it is told, which rows, and what to do.
+_UNKNOWN: Final = (
+    (
+        "are not imported",
+        "before.source_id IS NULL",
+        "run import-legacy once more",
+    ),
+    (
+        "have been written since they were imported",
+        "before.checksum <> old.checksum",
+        "bring what was written to the jobs and put the rows back, or --undo and import again",
+    ),
+)
 
 
 async def drop_legacy(
@@ -46,16 +66,16 @@ async def _drop(
     # Nobody changes what is being dumped.
     await driver.execute(f"LOCK TABLE {names} IN SHARE MODE".encode())
     await source_views.create(driver, found)
+    if found.readers:
+        raise ImportFailedError(
+            f"views read the former tables ({', '.join(found.readers)}): drop these first; "
+            "nothing was dropped"
+        )
     for name, table in found.tables.items():
-        _, missing = await verification.count(driver, name)
-        if missing:
-            raise ImportFailedError(f"{missing} rows of {name} are not imported")
+        await _refuse_unknown_rows(driver, name)
         report.counts[name] = {"before": table.rows, "after": table.rows}
     await dump.write(driver, url, found, dump_file)
-    for reference in found.references:
-        await driver.execute(
-            f'ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'.encode()
-        )
+    await _drop_references(driver, found)
     await driver.execute(b"DROP VIEW IF EXISTS pg_temp.old_job, pg_temp.old_request")
     await driver.execute(f"DROP TABLE {names}".encode())
     (left,) = await one(
@@ -64,3 +84,37 @@ async def _drop(
     )
     if not left:
         await driver.execute(f"DROP SCHEMA {KEPT_SCHEMA}".encode())
+
+
+async def _refuse_unknown_rows(driver: Driver, name: str) -> None:
+    """Every former row is still what it was when it was imported."""
+    for told, unknown, advice in _UNKNOWN:
+        rows = (
+            f"FROM {source_views.VIEWS[name]} AS old LEFT JOIN legacy_rows AS before"
+            f" ON before.source = '{name}' AND before.source_id = old.id WHERE {unknown}"
+        )
+        (count,) = await one(driver, f"SELECT count(*) {rows}")
+        if count:
+            cursor = await driver.execute(
+                f"SELECT old.id {rows} ORDER BY old.id LIMIT {_NAMED}".encode()
+            )
+            ids = [str(row[0]) for row in await cursor.fetchall()]
+            raise ImportFailedError(
+                f"{count} rows of {name} {told} (ids {', '.join(ids)}"
+                f"{' …' if count > _NAMED else ''}): nothing was dropped; {advice}"
+            )
+
+
+async def _drop_references(driver: Driver, found: Found) -> None:
+    """Foreign keys on what is dropped go with it; an undo makes them again."""
+    for reference in found.references:
+        await driver.execute(
+            f'ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'.encode()
+        )
+    await statements(driver).run(
+        statement(
+            "UPDATE legacy_import"
+            " SET facts = facts || jsonb_build_object('dropped', CAST(:dropped AS jsonb))"
+        ),
+        {"dropped": as_json([dataclasses.asdict(reference) for reference in found.references])},
+    )

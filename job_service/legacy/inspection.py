@@ -1,6 +1,7 @@
 """What there is of the former system in a database: read from its catalogue, nothing changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,8 +36,10 @@ ORDER BY attnum
 _REFERENCES: Final = statement("""
 SELECT CAST(foreign_key.conrelid AS regclass)::text AS referring, foreign_key.conname AS name,
     pg_get_constraintdef(foreign_key.oid) AS definition, foreign_key.convalidated AS valid,
-    CAST(foreign_key.confrelid AS bigint) AS referred
+    CAST(foreign_key.confrelid AS bigint) AS referred, referring.attname AS column
 FROM pg_constraint AS foreign_key
+JOIN pg_attribute AS referring
+    ON referring.attrelid = foreign_key.conrelid AND referring.attnum = foreign_key.conkey[1]
 WHERE foreign_key.contype = 'f' AND foreign_key.confrelid = ANY(CAST(:oids AS oid[]))
     AND foreign_key.conrelid <> ALL(CAST(:oids AS oid[])) AND foreign_key.conparentid = 0
 ORDER BY 1, 2
@@ -83,13 +86,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A foreign key on a former table. ``definition``: as in ALTER TABLE … ADD CONSTRAINT."""
+    """A foreign key on a former table. ``definition``: as in ALTER TABLE … ADD CONSTRAINT.
+
+    ``referred``: oid of the table that ``column`` of ``table`` refers to.
+    """
 
     table: str
     constraint: str
     definition: str
     valid: bool
     referred: int
+    column: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +173,29 @@ async def inspect(driver: Driver, schema: str | None = None) -> Found | None:
             "move them into one"
         )
     oids = [table.oid for table in tables.values()]
-    # Names are told with their schemas while no schema is searched.
+    references = await references_to(driver, oids)
+    async with _qualified_names(driver):
+        readers = [row.reader for row in await sql.rows(_READERS, {"oids": oids})]
+    return Found(tables, models, references, readers)
+
+
+async def references_to(driver: Driver, oids: Sequence[int]) -> list[Reference]:
+    """Foreign keys that other tables than these have on them, with the names' schemas."""
+    async with _qualified_names(driver):
+        return [
+            Reference(*row)
+            for row in await statements(driver).rows(_REFERENCES, {"oids": list(oids)})
+        ]
+
+
+@asynccontextmanager
+async def _qualified_names(driver: Driver) -> AsyncIterator[None]:
+    """Names are told with their schemas while no schema is searched."""
+    sql = statements(driver)
     (searched,) = await one(driver, "SELECT current_setting('search_path')")
     await sql.run(_SEARCH, {"path": "pg_catalog"})
-    references = [
-        Reference(row.referring, row.name, row.definition, row.valid, row.referred)
-        for row in await sql.rows(_REFERENCES, {"oids": oids})
-    ]
-    readers = [row.reader for row in await sql.rows(_READERS, {"oids": oids})]
+    yield
     await sql.run(_SEARCH, {"path": searched})
-    return Found(tables, models, references, readers)
 
 
 async def _table(driver: Driver, row: Row) -> Table:

@@ -5,14 +5,21 @@ tables are kept in a schema of their own. What was created or changed here meanw
 the former tables as far as they can hold it.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from psycopg import errors as pg
 
 from job_service.legacy import cutover, dump, former, staging
-from job_service.legacy.inspection import KEPT_SCHEMA, Table, inspect, is_migrated
+from job_service.legacy.inspection import (
+    KEPT_SCHEMA,
+    Table,
+    inspect,
+    is_migrated,
+    references_to,
+)
 from job_service.legacy.report import Report
 from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one, statements
 from job_service.store.database import Row, statement
@@ -98,13 +105,15 @@ async def undo(
 ) -> None:
     """Undo the import of a database, wherever it has got to.
 
-    Raises ImportFailedError when there is none, or when it cannot be undone as things are.
+    ``report.mode``: only such an import is undone, unless it is ``in place``: then whatever there
+    was. Raises ImportFailedError when there is none, or when it cannot be undone as things are.
     """
     async with connect(url) as driver:
         await lock(driver)
         if await is_migrated(driver):
             await _undo_migrated(driver, url, report, dump_file)
         elif await staging.exists(driver):
+            _refuse_other_mode(report, "in place")
             report.plan = ["remove what was prepared; the former tables are as they were"]
             report.print_found(say)
             await staging.drop(driver)
@@ -134,8 +143,10 @@ async def _undo_migrated(driver: Driver, url: str, report: Report, dump_file: Pa
     row = await statements(driver).row(statement("SELECT phase, facts FROM legacy_import"))
     if row is None:
         raise ImportFailedError("there is no import here that could be undone")
-    report.mode = row.facts.get("mode", "in place")
-    if report.mode == "from":
+    mode = row.facts.get("mode", "in place")
+    _refuse_other_mode(report, mode)
+    report.mode = mode
+    if mode == "from":
         for source, source_id, job_id in await remove_imported(driver):
             report.rows.add("conflict", source, source_id, job_id)
         return
@@ -147,9 +158,14 @@ async def _undo_migrated(driver: Driver, url: str, report: Report, dump_file: Pa
             )
         await dump.restore(driver, url, dump_file)
     async with driver.transaction():
-        await _swap_back(driver, row.facts, report)
+        references = await _swap_back(driver, row.facts, report)
     await driver.execute(b"RESET search_path")
-    await _validate(driver, row.facts, report)
+    await _validate(driver, references, report)
+
+
+def _refuse_other_mode(report: Report, mode: str) -> None:
+    if report.mode == "from" and mode != "from":
+        raise ImportFailedError("this import was done in place: use --undo without --from")
 
 
 async def _refuse_running(driver: Driver) -> None:
@@ -160,33 +176,33 @@ async def _refuse_running(driver: Driver) -> None:
         )
 
 
-async def _swap_back(driver: Driver, facts: Mapping[str, Any], report: Report) -> None:
+async def _swap_back(
+    driver: Driver, facts: Mapping[str, Any], report: Report
+) -> list[Mapping[str, Any]]:
+    """Put the former tables where they were; the foreign keys that are to be checked then."""
     schema = facts["schema"]
     await driver.execute(b"SET LOCAL lock_timeout = '10s'")
     await driver.execute(b"LOCK TABLE generation_jobs IN ACCESS EXCLUSIVE MODE")
+    references = [*facts["references"], *await _late_references(driver, facts)]
     found = await inspect(driver, KEPT_SCHEMA)
     assert found is not None, "the former tables are there, or were restored"
-    for reference in facts["references"]:
+    for reference in references:
         await driver.execute(
             f"ALTER TABLE {reference['table']} DROP CONSTRAINT IF EXISTS"
             f' "{reference["constraint"]}"'.encode()
         )
     await _write_back(driver, found.tables, report)
-    await _ids_back(driver, facts)
+    await _ids_back(driver, references)
+    for reference in facts.get("dropped", ()):
+        await _add_missing(driver, reference)
     undone = await _free_name(driver)
     await driver.execute(f"CREATE SCHEMA {undone}".encode())
-    for name in await _own_objects(driver, schema):
+    for name in await _own_objects(driver, schema, facts):
         await driver.execute(f'ALTER {name} SET SCHEMA "{undone}"'.encode())
     for table in found.tables.values():
         await driver.execute(f'ALTER TABLE {table.qualified} SET SCHEMA "{schema}"'.encode())
-    for constraint in facts["outgoing"]:
-        await _add_missing(
-            driver, constraint["table"], constraint["name"], constraint["definition"]
-        )
-    for reference in facts["references"]:
-        await _add_missing(
-            driver, reference["table"], reference["constraint"], reference["definition"]
-        )
+    for reference in (*_outgoing(facts), *references):
+        await _add_missing(driver, reference)
     if facts.get("kept_schema_made"):
         try:
             async with driver.transaction():
@@ -194,27 +210,53 @@ async def _swap_back(driver: Driver, facts: Mapping[str, Any], report: Report) -
         except pg.DependentObjectsStillExist:
             report.problems.append(f"schema {KEPT_SCHEMA} holds something else, and was kept")
     report.plan.append(f"job_service's tables are kept in schema {undone}")
+    return [*_outgoing(facts), *references, *facts.get("dropped", ())]
 
 
-async def _add_missing(driver: Driver, table: str, name: str, definition: str) -> None:
+def _outgoing(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Foreign keys that the former tables had."""
+    for one_ in facts["outgoing"]:
+        yield {**one_, "constraint": one_["name"]}
+
+
+async def _late_references(driver: Driver, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Foreign keys on our jobs that were made since the cutover, by nobody of ours."""
+    (jobs,) = await one(driver, "SELECT CAST(to_regclass('generation_jobs') AS bigint)")
+    known = {(one_["table"], one_["constraint"]) for one_ in facts["references"]}
+    rows = await statements(driver).rows(
+        statement("""
+        SELECT CAST(oid AS bigint) AS oid FROM pg_class
+        WHERE relnamespace = to_regnamespace(quote_ident(CAST(:schema AS text)))
+            AND relname = ANY(:names)
+        """),
+        {"schema": facts["schema"], "names": _own_tables(facts)},
+    )
+    return [
+        dataclasses.asdict(reference)
+        for reference in await references_to(driver, [row.oid for row in rows])
+        if reference.referred == jobs and (reference.table, reference.constraint) not in known
+    ]
+
+
+async def _add_missing(driver: Driver, reference: Mapping[str, Any]) -> None:
+    table, name = reference["table"], reference["constraint"]
     (there,) = await one(
         driver,
         f"SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass('{table}')"
         f" AND conname = '{name}')",
     )
     if not there:
-        await driver.execute(
-            f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {cutover.unchecked(definition)}'.encode()
-        )
+        definition = cutover.unchecked(reference["definition"])
+        await driver.execute(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}'.encode())
 
 
-async def _validate(driver: Driver, facts: Mapping[str, Any], report: Report) -> None:
-    constraints = [
-        (one_["table"], one_.get("constraint") or one_["name"])
-        for one_ in (*facts["references"], *facts["outgoing"])
-        if one_["valid"]
-    ]
-    for table, name in constraints:
+async def _validate(
+    driver: Driver, references: Sequence[Mapping[str, Any]], report: Report
+) -> None:
+    for reference in references:
+        if not reference["valid"]:
+            continue
+        table, name = reference["table"], reference["constraint"]
         try:
             await driver.execute(f'ALTER TABLE {table} VALIDATE CONSTRAINT "{name}"'.encode())
         except pg.ForeignKeyViolation as error:
@@ -224,7 +266,7 @@ async def _validate(driver: Driver, facts: Mapping[str, Any], report: Report) ->
             )
 
 
-async def _own_objects(driver: Driver, schema: str) -> list[str]:
+async def _own_objects(driver: Driver, schema: str, facts: Mapping[str, Any]) -> list[str]:
     """The service's tables and functions, where they are beside the application's."""
     rows = await statements(driver).rows(
         statement("""
@@ -237,15 +279,14 @@ async def _own_objects(driver: Driver, schema: str) -> list[str]:
         FROM pg_trigger AS trigger
         WHERE trigger.tgrelid = CAST('generation_jobs' AS regclass) AND NOT trigger.tgisinternal
         """),
-        {"schema": schema, "tables": await _own_tables(driver)},
+        {"schema": schema, "tables": _own_tables(facts)},
     )
     return [row.name for row in rows]
 
 
-async def _own_tables(driver: Driver) -> list[str]:
-    row = await statements(driver).row(statement("SELECT facts FROM legacy_import"))
-    assert row is not None, "it was read before"
-    return list(row.facts["own_tables"])
+def _own_tables(facts: Mapping[str, Any]) -> list[str]:
+    """Names of the service's tables: those of the cutover, and what migrations made since."""
+    return sorted({*facts["own_tables"], *staging.OWN_TABLES})
 
 
 async def _free_name(driver: Driver) -> str:
@@ -258,9 +299,9 @@ async def _free_name(driver: Driver) -> str:
         n += 1
 
 
-async def _ids_back(driver: Driver, facts: Mapping[str, Any]) -> None:
+async def _ids_back(driver: Driver, references: Sequence[Mapping[str, Any]]) -> None:
     """Have rows refer to the former ids of jobs that could not keep them."""
-    for reference in facts["references"]:
+    for reference in references:
         column = reference.get("column")
         if column:
             await driver.execute(
@@ -278,11 +319,22 @@ async def _write_back(driver: Driver, tables: Mapping[str, Table], report: Repor
     for row in await sql.rows(statement(_NEW_JOBS)):
         if jobs is None or not await _fits(driver, _insert(jobs, row.id)):
             report.rows.add("rejected", former.JOBS, row.id, row.id)
+    if jobs is not None:
+        await _raise_ids(driver, jobs)
     for row in await sql.rows(statement(_CHANGED_JOBS)):
         if not await _fits(driver, _update(tables[row.source], row)):
             report.rows.add("rejected", row.source, row.source_id, row.id)
     for row in await sql.rows(statement(_DELETED_JOBS)):
         report.rows.add("removed", row.source, row.source_id, row.job_id)
+
+
+async def _raise_ids(driver: Driver, table: Table) -> None:
+    """Have the application's next id be above those of jobs that were created here."""
+    (highest,) = await one(driver, f"SELECT max(id) FROM {table.qualified}")
+    if table.next_id is not None and highest != table.max_id and highest >= table.next_id:
+        await driver.execute(
+            "SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table.qualified, highest]
+        )
 
 
 async def _fits(driver: Driver, sql: str) -> bool:

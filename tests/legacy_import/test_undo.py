@@ -6,6 +6,7 @@ import pytest
 from tests.legacy_import.conftest import Settle
 from tests.legacy_import.samples import SHAPES, sample
 from tests.legacy_import.snapshot import differences, snapshot
+from tests.legacy_import.surroundings import SURROUNDINGS
 
 pytestmark = pytest.mark.former
 
@@ -65,3 +66,61 @@ def test_nothing_is_dropped_before_the_cutover_or_without_a_dump(settle: Settle)
             assert move.run(*arguments, succeeds=False).code != 0
         assert differences(before, snapshot(connection)) == []
         assert dump.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("settle", ["in place"], indirect=True)
+@pytest.mark.parametrize("dropped", [False, True], ids=["kept", "dropped"])
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_undo_restores_what_hangs_on_the_tables(
+    name: str, settle: Settle, *, dropped: bool
+) -> None:
+    move = settle(sample(SHAPES[name]))
+    dump = move.folder / "former.dump"
+    with psycopg.connect(move.old, autocommit=True) as connection:
+        connection.execute(SURROUNDINGS.encode())
+        before = snapshot(connection)
+        move.run("--cutover")
+        if dropped:
+            move.run("--drop-legacy", "--dump", str(dump))
+            move.run("--undo", "--dump", str(dump))
+        else:
+            move.run("--undo")
+        assert differences(before, snapshot(connection)) == []
+
+
+@pytest.mark.parametrize("settle", ["in place"], indirect=True)
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_ids_given_here_are_not_given_again_after_undo(name: str, settle: Settle) -> None:
+    move = settle(sample(SHAPES[name]))
+    asked = (
+        b"INSERT INTO generation_jobs (prompt, job_type, status) VALUES (%s, 'image', 'pending')"
+    )
+    with psycopg.connect(move.old, autocommit=True) as connection:
+        move.run("--cutover")
+        here = [
+            connection.execute(asked + b" RETURNING id", [prompt]).fetchone()
+            for prompt in ("made here", "made here, too")
+        ]
+        move.run("--undo")
+        there = connection.execute(asked + b" RETURNING id", ["made there"]).fetchone()
+        assert there is not None
+        assert all(one is not None and one < there for one in here)
+        rows = connection.execute(
+            "SELECT id, prompt FROM generation_jobs WHERE prompt LIKE 'made %' ORDER BY id"
+        ).fetchall()
+        assert [prompt for _, prompt in rows] == ["made here", "made here, too", "made there"]
+
+
+@pytest.mark.parametrize("settle", ["in place"], indirect=True)
+def test_foreign_keys_made_since_the_cutover_lead_to_the_former_table(settle: Settle) -> None:
+    move = settle(sample(SHAPES["B"]))
+    with psycopg.connect(move.old, autocommit=True) as connection:
+        move.run("--cutover")
+        connection.execute("CREATE TABLE ratings (job_id bigint REFERENCES generation_jobs (id))")
+        connection.execute("INSERT INTO ratings VALUES (3)")
+        move.run("--undo")
+        referred = connection.execute(
+            "SELECT CAST(CAST(confrelid AS regclass) AS text), convalidated FROM pg_constraint"
+            " WHERE conrelid = to_regclass('ratings') AND contype = 'f'"
+        ).fetchall()
+        assert referred == [("generation_jobs", True)]

@@ -100,7 +100,6 @@ async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -
             "combined": combined,
             "waiting": waiting,
             "conflicts": conflicts,
-            "rejected": 0,
         }
         report.checksums += [
             {

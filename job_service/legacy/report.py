@@ -32,7 +32,7 @@ class RowList:
 
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the report
-        self.counts: dict[str, int] = {"combined": 0, "adjusted": 0, "rejected": 0}
+        self.counts: dict[str, int] = {"combined": 0, "adjusted": 0}
 
     def add(
         self,

@@ -98,6 +98,14 @@ def import_legacy(
     running: Annotated[
         Running, typer.Option(help="What becomes of jobs that were at work.")
     ] = Running.REQUEUE,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Checkpoint for queued pictures that name none, as those of the oldest "
+            "installations: without one they fail when a worker takes them.",
+        ),
+    ] = None,
     artifacts_root: Annotated[
         Path | None,
         typer.Option(
@@ -148,6 +156,7 @@ def import_legacy(
                 artifact_store=settings.artifact_store,
                 id_headroom=id_headroom,
                 max_running=settings.max_running_per_user,
+                checkpoint=checkpoint,
             ),
             undo=undo,
             drop=drop_legacy,

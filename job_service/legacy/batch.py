@@ -188,6 +188,15 @@ _BURIED: Final = """
 DELETE FROM job_tombstones USING import_batch AS batch WHERE batch.job_id = job_tombstones.job_id
 """
 
+# A job that names a checkpoint which cannot be used keeps that.
+_NAME_CHECKPOINT: Final = statement("""
+UPDATE import_batch SET
+    checkpoint_model = :checkpoint,
+    params = jsonb_set(params, '{legacy,checkpoint_model,why}',
+        '"was not named, and a picture needs one: given with --checkpoint"')
+WHERE legacy #>> '{checkpoint_model,why}' = :needs
+""")
+
 _COLLISIONS: Final = statement("""
 SELECT batch.job_id FROM import_batch AS batch JOIN generation_jobs AS job ON job.id = batch.job_id
 ORDER BY 1 LIMIT 10
@@ -318,14 +327,18 @@ class BatchImport:
     """Brings ranges over, on one connection.
 
     ``running``: what becomes of jobs that were at work: pending or failed. ``max_running``: jobs of
-    a user that may run at once, as the service's settings say.
+    a user that may run at once, as the service's settings say. ``checkpoint``: for queued pictures
+    that name none.
     """
 
-    def __init__(self, driver: Driver, running: str, max_running: int | None) -> None:
+    def __init__(
+        self, driver: Driver, running: str, max_running: int | None, checkpoint: str | None
+    ) -> None:
         self._driver = driver
         self._sql: Connection = statements(driver)
         self._running = running
         self._max_running = max_running
+        self._checkpoint = checkpoint
         self._route_keys = RouteKeys(self._sql)
 
     async def prepare(self) -> None:
@@ -353,6 +366,7 @@ class BatchImport:
                 await self._sql.run(statement(_ABSORBED), _ends(range_))
         filled = await self._fill(range_)
         if filled:
+            await self._name_checkpoint()
             await self._write(source)
         return Done(filled, tuple(events))
 
@@ -386,6 +400,13 @@ class BatchImport:
             statement(mapping.fill_batch(range_.source)),
             {**_ends(range_), "next_id": next_id, "running": self._running},
         )
+
+    async def _name_checkpoint(self) -> None:
+        if self._checkpoint is not None:
+            await self._sql.run(
+                _NAME_CHECKPOINT,
+                {"checkpoint": self._checkpoint, "needs": mapping.NEEDS_CHECKPOINT},
+            )
 
     async def _write(self, source: str) -> None:
         await self._driver.execute(b"ANALYZE import_batch (job_id)")

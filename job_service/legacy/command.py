@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 
+from job_service.jobs.limits import MAX_NAME
 from job_service.jobs.refusals import RefusedError
 from job_service.legacy import importing
 from job_service.legacy.dropping import drop_legacy
@@ -62,6 +63,8 @@ def _check_options(command: Command) -> None:
     ]
     if len(actions) > 1:
         raise ImportFailedError(f"{' and '.join(actions)} exclude each other")
+    if options.checkpoint is not None and not 0 < len(options.checkpoint) <= MAX_NAME:
+        raise ImportFailedError(f"--checkpoint: 1 to {MAX_NAME} characters")
     if not actions:
         if command.dump is not None:
             raise ImportFailedError("--dump is for --drop-legacy and --undo")
@@ -70,6 +73,7 @@ def _check_options(command: Command) -> None:
     of_imports = {
         "--dry-run": options.dry_run,
         "--cutover": options.cutover,
+        "--checkpoint": options.checkpoint is not None,
         "--artifacts-root": options.artifacts_root is not None,
     }
     misplaced = [name for name, given in of_imports.items() if given]

@@ -36,8 +36,8 @@ class Options:
     """How to import.
 
     ``running``: what becomes of jobs that were at work, pending or failed. ``max_running``: jobs of
-    a user that may run at once. ``artifacts_root``: where files are looked for, to be taken into
-    the store ``artifact_store``.
+    a user that may run at once. ``checkpoint``: for queued pictures that name none.
+    ``artifacts_root``: where files are looked for, to be taken into the store ``artifact_store``.
     """
 
     url: str
@@ -50,6 +50,7 @@ class Options:
     artifact_store: str = ""
     id_headroom: int = 1_000_000
     max_running: int | None = None
+    checkpoint: str | None = None
 
 
 async def run(options: Options, report: Report, say: Callable[[str], None]) -> None:
@@ -345,7 +346,8 @@ class _Import:
         await self._importer.prepare()
 
     def _batch(self) -> BatchImport:
-        return BatchImport(self._driver, self._options.running, self._options.max_running)
+        options = self._options
+        return BatchImport(self._driver, options.running, options.max_running, options.checkpoint)
 
     def _passes(self, found: Found, on_range: Callable[[Range], Any] | None = None) -> Passes:
         return Passes(

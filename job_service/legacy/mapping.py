@@ -12,6 +12,7 @@ from job_service.jobs.limits import (
     DEFAULT_LORA_STRENGTH,
     MAX_LORAS,
     MAX_NAME,
+    MAX_PARAMS_BYTES,
     MAX_PROMPT,
     MAX_SEED,
     MAX_WORD,
@@ -36,6 +37,9 @@ CASE {job_type}
     WHEN 'audio' THEN 'audio' WHEN 'audio_generation' THEN 'audio'
 END
 """
+
+#: Why a job that is queued again is listed when it names none: workers fail pictures without one.
+NEEDS_CHECKPOINT: Final = "is not named, and a picture needs one: give it with --checkpoint"
 
 CREATE_BATCH: Final = """
 CREATE TEMPORARY TABLE IF NOT EXISTS import_batch (
@@ -230,10 +234,11 @@ _WHYS: Final = (
     ),
     (
         "checkpoint_model",
-        (
-            f"CASE WHEN length(checkpoint_model) > {MAX_NAME}"
-            f" THEN 'has more than {MAX_NAME} characters' END"
-        ),
+        f"""CASE
+        WHEN length(checkpoint_model) > {MAX_NAME} THEN 'has more than {MAX_NAME} characters'
+        WHEN coalesce(checkpoint_model, '') = '' AND new_status = 'pending'
+            AND coalesce(type_word, 'image') = 'image' THEN '{NEEDS_CHECKPOINT}'
+    END""",
     ),
     (
         "lora_models",
@@ -274,6 +279,13 @@ _WHYS: Final = (
         WHEN parameters || params_object <> params_object || parameters
             THEN 'params say otherwise'
     END""",
+    ),
+    (
+        "params.size",
+        (
+            f"CASE WHEN octet_length(CAST(params_object AS text)) > {MAX_PARAMS_BYTES}"
+            f" THEN 'is larger than the {MAX_PARAMS_BYTES} bytes of a new job; kept whole' END"
+        ),
     ),
     ("params.legacy", "CASE WHEN params_object ? 'legacy' THEN 'the name is taken' END"),
     (
@@ -358,6 +370,7 @@ _VALUES: Final = {
     "column.sampler_params": "sampler_params",
     "sampler_params": "sampler_given",
     "params.legacy": "params_object -> 'legacy'",
+    "params.size": "octet_length(CAST(params_object AS text))",
     "id": "wanted_id",
 }
 

@@ -119,6 +119,11 @@ def _kept(key: str, plain: str) -> str:
     return f"CASE WHEN legacy ? '{key}' THEN legacy #>> '{{{key},value}}' ELSE {plain} END"
 
 
+def _named(name: str, value: str) -> str:
+    """What an empty checkpoint names is nothing."""
+    return f"nullif({value}, '')" if name == "checkpoint_model" else value
+
+
 def _unread(name: str) -> str:
     """Whether the former value is none of its kind: that is compared as ``unknown``."""
     return f"old.kept ? '{name}' IS TRUE"
@@ -126,7 +131,7 @@ def _unread(name: str) -> str:
 
 def _job_fields() -> dict[str, tuple[str, str]]:
     """Of rows of the former job table. Where a request filled a gap, the gap is not looked at."""
-    pairs = {name: (old, _kept(name, new)) for name, (old, new) in _PLAIN.items()}
+    pairs = {name: (old, _named(name, _kept(name, new))) for name, (old, new) in _PLAIN.items()}
     pairs["job_type"] = (
         (
             "CASE WHEN old.job_type IN ('image_generation', 'text_generation', 'video_generation',"
@@ -213,9 +218,10 @@ def _request_fields() -> dict[str, tuple[str, str]]:
 
     def either(name: str, plain: str) -> str:
         kept = _kept(name, plain)
-        return (
+        return _named(
+            name,
             f"CASE WHEN legacy ? 'request.{name}' THEN legacy #>> '{{request.{name},value}}'"
-            f" ELSE {kept} END"
+            f" ELSE {kept} END",
         )
 
     pairs = {

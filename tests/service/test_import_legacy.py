@@ -224,3 +224,64 @@ async def test_imported_jobs_are_jobs(empty_database_url: str, tmp_path: Path) -
         again = await client.stub.RetryJob(pb.RetryJobRequest(id=2), timeout=20)
         assert again.job.status == PENDING
         assert (await worker.lease_one()).job_id == 2
+
+
+async def test_a_queued_picture_without_a_checkpoint_is_told_of_and_can_be_given_one(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "A")
+    await import_legacy(url, cutover=True, dry_run=True, report=report)
+    assert "--checkpoint" in _why_of(report, 3, "checkpoint_model")
+    await import_legacy(url, cutover=True, checkpoint="sdxl.safetensors", report=report)
+    assert "--checkpoint" in _why_of(report, 3, "checkpoint_model")
+    assert read(report)["verified"]
+    settings = Settings(database_url=url, data_dir=tmp_path, listen="127.0.0.1:0")
+    async with (
+        server.running(settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        worker = ProtocolWorker(channel)
+        worker.offers(["sdxl.safetensors"])
+        await worker.report_catalogue()
+        leases = {lease.job_id: lease for lease in await worker.lease(3)}
+        assert leases[3].job.checkpoint_model == "sdxl.safetensors"
+        text = await ProtocolClient(channel).get(2)
+        assert not text.checkpoint_model
+
+
+async def test_parameters_larger_than_a_new_jobs_are_kept_and_listed(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "B")
+    execute(
+        url,
+        "UPDATE generation_jobs SET params = jsonb_build_object('essay', repeat('x', 300000))"
+        " WHERE id = 5",
+    )
+    await import_legacy(url, cutover=True, report=report)
+    assert "kept" in _why_of(report, 5, "params.size")
+    assert query(url, "SELECT length(params ->> 'essay') FROM generation_jobs WHERE id = 5") == [
+        (300_000,)
+    ]
+
+
+async def test_no_row_is_said_to_be_rejected(empty_database_url: str, tmp_path: Path) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "A")
+    said = await import_legacy(url, cutover=True, report=report)
+    assert not any("rejected" in line for line in said)
+    assert "rejected" not in report.read_text()
+
+
+def _why_of(report: Path, row_id: int, field: str) -> str:
+    """Why the report says that a field of a job was adjusted."""
+    (why,) = (
+        one["why"]
+        for row in read(report)["rows"]
+        if row["kind"] == "adjusted" and row["table"] == "generation_jobs" and row["id"] == row_id
+        for one in row["fields"]
+        if one["field"] == field
+    )
+    return str(why)

@@ -36,7 +36,7 @@ async def copy(
 ) -> Found:
     """Copy every table, as one moment saw them all; what there is then on the target.
 
-    ``advance`` is told of the table and how many more of its rows have come.
+    ``advance`` is told of the table and how many more of its rows have come; not of models.
     """
     async with source.transaction():
         await source.execute(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -44,7 +44,9 @@ async def copy(
             name: await _copy_table(source, target, table, advance)
             for name, table in found.tables.items()
         }
-        models = found.models and await _copy_table(source, target, found.models, advance)
+        models = found.models and await _copy_table(
+            source, target, found.models, lambda _table, _rows: None
+        )
     return dataclasses.replace(found, tables=tables, models=models)
 
 
@@ -72,7 +74,7 @@ async def _copy_table(
             come += 1
             if come % 1000 == 0:
                 advance(table.name, 1000)
-        advance(table.name, come % 1000)
+        advance(table.name, come % 1000 - 1)  # each row is a block, and so is the end
     await target.execute(f"ALTER TABLE {raw.qualified} ADD PRIMARY KEY (id)".encode())
     await target.execute(f"ANALYZE {raw.qualified}".encode())
     rows, highest = await one(target, f"SELECT count(*), max(id) FROM {raw.qualified}")

@@ -22,7 +22,7 @@ _PROVED: Final = "verified: every former row and field is accounted for"
 _ACHIEVED: Final[Mapping[str, str]] = {
     "import": _PROVED,
     "cutover": _PROVED,
-    "undo": "undone: the former tables are what they were before the import",
+    "undo": "undone: all is as it was before the import, but for rows that are listed",
     "drop legacy": "dropped: the dump has every row",
 }
 

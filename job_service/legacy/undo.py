@@ -12,17 +12,16 @@ from typing import Any, Final
 
 from psycopg import errors as pg
 
-from job_service.legacy import cutover, dump, former, staging
+from job_service.legacy import cutover, dump, former, staging, writing_back
 from job_service.legacy.inspection import (
     KEPT_SCHEMA,
-    Table,
     inspect,
     is_migrated,
     references_to,
 )
 from job_service.legacy.report import Report
 from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one, statements
-from job_service.store.database import Row, statement
+from job_service.store.database import statement
 
 UNDONE: Final = "generation_jobs_undone"
 
@@ -44,61 +43,6 @@ UNION ALL
 SELECT NULL, NULL, NULL FROM chosen
 """
 
-_NEW_JOBS: Final = """
-SELECT id FROM generation_jobs AS job
-WHERE NOT EXISTS (SELECT FROM legacy_rows AS before WHERE before.job_id = job.id)
-ORDER BY id
-"""
-
-_CHANGED_JOBS: Final = """
-SELECT job.id, before.source, before.source_id FROM legacy_rows AS before
-JOIN generation_jobs AS job ON job.id = before.job_id
-WHERE before.outcome = 'imported' AND job.revision <> 1 ORDER BY job.id
-"""
-
-_DELETED_JOBS: Final = """
-SELECT before.source, before.source_id, before.job_id FROM legacy_rows AS before
-WHERE before.outcome = 'imported'
-    AND NOT EXISTS (SELECT FROM generation_jobs AS job WHERE job.id = before.job_id)
-ORDER BY 1, 2
-"""
-
-# Former column → what a job has for it. Only columns that the former table has are written.
-_WRITTEN: Final[Mapping[str, str]] = {
-    "user_id": "job.user_id",
-    "job_type": "job.job_type",
-    "prompt": "job.prompt",
-    "negative_prompt": "job.negative_prompt",
-    "checkpoint_model": "job.checkpoint_model",
-    "lora_models": "job.lora_models",
-    "width": "job.width",
-    "height": "job.height",
-    "batch_size": "job.batch_size",
-    "parameters": "job.params - 'legacy'",
-    "params": "job.params - 'legacy'",
-    "status": "job.status",
-    "result_content_id": "job.content_id",
-    "content_id": "job.content_id",
-    "celery_task_id": "job.celery_task_id",
-    "comfyui_prompt_id": "job.comfyui_prompt_id",
-    "created_at": "job.created_at AT TIME ZONE 'UTC'",
-    "updated_at": "job.updated_at AT TIME ZONE 'UTC'",
-    "started_at": "job.started_at AT TIME ZONE 'UTC'",
-    "completed_at": "job.completed_at AT TIME ZONE 'UTC'",
-    "error_message": "job.error_message",
-}
-#: What may have changed of a job that was imported.
-_MUTABLE: Final = (
-    "status",
-    "result_content_id",
-    "content_id",
-    "comfyui_prompt_id",
-    "updated_at",
-    "started_at",
-    "completed_at",
-    "error_message",
-)
-
 
 async def undo(
     url: str, report: Report, dump_file: Path | None, say: Callable[[str], None]
@@ -111,7 +55,7 @@ async def undo(
     async with connect(url) as driver:
         await lock(driver)
         if await is_migrated(driver):
-            await _undo_migrated(driver, url, report, dump_file)
+            await _undo_migrated(driver, url, report, dump_file, say)
         elif await staging.exists(driver):
             _refuse_other_mode(report, "in place")
             report.plan = ["remove what was prepared; the former tables are as they were"]
@@ -139,7 +83,13 @@ async def remove_imported(driver: Driver) -> list[tuple[str, int, int]]:
     return stayed
 
 
-async def _undo_migrated(driver: Driver, url: str, report: Report, dump_file: Path | None) -> None:
+async def _undo_migrated(
+    driver: Driver,
+    url: str,
+    report: Report,
+    dump_file: Path | None,
+    say: Callable[[str], None],
+) -> None:
     row = await statements(driver).row(statement("SELECT phase, facts FROM legacy_import"))
     if row is None:
         raise ImportFailedError("there is no import here that could be undone")
@@ -147,18 +97,29 @@ async def _undo_migrated(driver: Driver, url: str, report: Report, dump_file: Pa
     _refuse_other_mode(report, mode)
     report.mode = mode
     if mode == "from":
+        report.plan = ["remove the jobs that were imported, and that nobody has changed since"]
+        report.print_found(say)
         for source, source_id, job_id in await remove_imported(driver):
             report.rows.add("conflict", source, source_id, job_id)
         return
     await _refuse_running(driver)
-    if await inspect(driver, KEPT_SCHEMA) is None:
-        if dump_file is None:
-            raise ImportFailedError(
-                "the former tables were dropped: name the dump that was written then, with --dump"
-            )
+    dropped = await inspect(driver, KEPT_SCHEMA) is None
+    if dropped and dump_file is None:
+        raise ImportFailedError(
+            "the former tables were dropped: name the dump that was written then, with --dump"
+        )
+    undone = await _free_name(driver)
+    report.plan = [
+        *([f"make the former tables again from {dump_file}"] if dropped else []),
+        "write jobs created or changed here into the former tables, as far as these can hold them",
+        f"move the former tables to schema {row.facts['schema']}, with their foreign keys",
+        f"keep job_service's tables in schema {undone}",
+    ]
+    report.print_found(say)
+    if dropped and dump_file is not None:
         await dump.restore(driver, url, dump_file)
     async with driver.transaction():
-        references = await _swap_back(driver, row.facts, report)
+        references = await _swap_back(driver, row.facts, undone, report)
     await driver.execute(b"RESET search_path")
     await _validate(driver, references, report)
 
@@ -177,7 +138,7 @@ async def _refuse_running(driver: Driver) -> None:
 
 
 async def _swap_back(
-    driver: Driver, facts: Mapping[str, Any], report: Report
+    driver: Driver, facts: Mapping[str, Any], undone: str, report: Report
 ) -> list[Mapping[str, Any]]:
     """Put the former tables where they were; the foreign keys that are to be checked then."""
     schema = facts["schema"]
@@ -191,11 +152,10 @@ async def _swap_back(
             f"ALTER TABLE {reference['table']} DROP CONSTRAINT IF EXISTS"
             f' "{reference["constraint"]}"'.encode()
         )
-    await _write_back(driver, found.tables, report)
+    await writing_back.write_back(driver, found.tables, report)
     await _ids_back(driver, references)
     for reference in facts.get("dropped", ()):
         await _add_missing(driver, reference)
-    undone = await _free_name(driver)
     await driver.execute(f"CREATE SCHEMA {undone}".encode())
     for name in await _own_objects(driver, schema, facts):
         await driver.execute(f'ALTER {name} SET SCHEMA "{undone}"'.encode())
@@ -209,7 +169,6 @@ async def _swap_back(
                 await driver.execute(f"DROP SCHEMA {KEPT_SCHEMA}".encode())
         except pg.DependentObjectsStillExist:
             report.problems.append(f"schema {KEPT_SCHEMA} holds something else, and was kept")
-    report.plan.append(f"job_service's tables are kept in schema {undone}")
     return [*_outgoing(facts), *references, *facts.get("dropped", ())]
 
 
@@ -310,65 +269,3 @@ async def _ids_back(driver: Driver, references: Sequence[Mapping[str, Any]]) -> 
                 " AND moved.source_id <> moved.job_id"
                 f' AND moved.job_id = referring."{column}"'.encode()
             )
-
-
-async def _write_back(driver: Driver, tables: Mapping[str, Table], report: Report) -> None:
-    """Write new and changed jobs into the former tables; what these cannot hold is listed."""
-    jobs = tables.get(former.JOBS)
-    sql = statements(driver)
-    for row in await sql.rows(statement(_NEW_JOBS)):
-        if jobs is None or not await _fits(driver, _insert(jobs, row.id)):
-            report.rows.add("rejected", former.JOBS, row.id, row.id)
-    if jobs is not None:
-        await _raise_ids(driver, jobs)
-    for row in await sql.rows(statement(_CHANGED_JOBS)):
-        if not await _fits(driver, _update(tables[row.source], row)):
-            report.rows.add("rejected", row.source, row.source_id, row.id)
-    for row in await sql.rows(statement(_DELETED_JOBS)):
-        report.rows.add("removed", row.source, row.source_id, row.job_id)
-
-
-async def _raise_ids(driver: Driver, table: Table) -> None:
-    """Have the application's next id be above those of jobs that were created here."""
-    (highest,) = await one(driver, f"SELECT max(id) FROM {table.qualified}")
-    if table.next_id is not None and highest != table.max_id and highest >= table.next_id:
-        await driver.execute(
-            "SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table.qualified, highest]
-        )
-
-
-async def _fits(driver: Driver, sql: str) -> bool:
-    try:
-        async with driver.transaction():
-            await driver.execute(sql.encode())
-    except (pg.DataError, pg.IntegrityError):
-        return False
-    return True
-
-
-def _insert(table: Table, job_id: int) -> str:
-    columns = [name for name in table.columns if name in _WRITTEN]
-    values = [_as(table, name) for name in columns]
-    overriding = "OVERRIDING SYSTEM VALUE " if table.ids == "identity" else ""
-    return (
-        f"INSERT INTO {table.qualified} (id, {', '.join(columns)}) {overriding}"
-        f"SELECT job.id, {', '.join(values)} FROM generation_jobs AS job WHERE job.id = {job_id}"
-    )
-
-
-def _update(table: Table, row: Row) -> str:
-    changes = ", ".join(
-        f"{name} = {_as(table, name)}" for name in _MUTABLE if name in table.columns
-    )
-    return (
-        f"UPDATE {table.qualified} AS old SET {changes} FROM generation_jobs AS job"
-        f" WHERE old.id = {row.source_id} AND job.id = {row.id}"
-    )
-
-
-def _as(table: Table, name: str) -> str:
-    return (
-        f"CAST({_WRITTEN[name]} AS {table.columns[name].partition('(')[0].strip()})"
-        if (table.columns[name] in ("json", "text", "integer", "smallint"))
-        else _WRITTEN[name]
-    )

@@ -124,3 +124,58 @@ def test_foreign_keys_made_since_the_cutover_lead_to_the_former_table(settle: Se
             " WHERE conrelid = to_regclass('ratings') AND contype = 'f'"
         ).fetchall()
         assert referred == [("generation_jobs", True)]
+
+
+#: Types that the former columns have elsewhere.
+_OTHERWISE_TYPED = """
+CREATE TYPE job_state AS ENUM (
+    'pending', 'running', 'processing', 'started', 'completed', 'failed', 'exploded'
+);
+DELETE FROM generation_jobs WHERE status = 'cancelled';
+ALTER TABLE generation_jobs
+    ALTER COLUMN status TYPE job_state USING CAST(status AS job_state),
+    ALTER COLUMN user_id TYPE varchar(36),
+    ALTER COLUMN created_at TYPE timestamptz(3),
+    ALTER COLUMN {params} TYPE json,
+    ALTER COLUMN prompt TYPE varchar(20000);
+"""
+
+
+@pytest.mark.parametrize("settle", ["in place"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "params"), [("no application tables", "parameters"), ("B", "params")]
+)
+def test_what_was_made_here_is_written_back(name: str, params: str, settle: Settle) -> None:
+    move = settle(sample(SHAPES[name]))
+    with psycopg.connect(move.old, autocommit=True) as connection:
+        if name == "B":
+            connection.execute(
+                "ALTER TABLE generation_jobs DROP CONSTRAINT generation_jobs_user_id_fkey"
+            )
+        connection.execute(_OTHERWISE_TYPED.format(params=params).encode())
+        before = snapshot(connection)["public.generation_jobs"]["rows"]
+        move.run("--cutover")
+        connection.execute(
+            "INSERT INTO generation_jobs (user_id, prompt, checkpoint_model, lora_models, width,"
+            " seed, params, created_at) VALUES (gen_random_uuid(), 'made here', 'sdxl.safetensors',"
+            ' \'[{"name": "detail", "strength_model": 0.5, "strength_clip": 0.5}]\', 640, 42,'
+            " '{\"style\": \"oil\"}', '2025-06-07 08:09:10.5+00')"
+        )
+        connection.execute(
+            "INSERT INTO generation_jobs (prompt, status, completed_at)"
+            " VALUES ('has no word there', 'cancelled', now())"
+        )
+        undone = move.run("--undo")
+        assert [row["kind"] for row in undone.rows("rejected")] == ["rejected"]
+        rows = connection.execute(
+            f"SELECT to_jsonb(job) || coalesce(to_jsonb(job) -> '{params}', '{{}}')"
+            " FROM generation_jobs AS job WHERE prompt = 'made here'".encode()
+        ).fetchall()
+        ((made,),) = rows
+        assert made["created_at"] == "2025-06-07T08:09:10.5+00:00"
+        assert (made["status"], made["style"], made["width"]) == ("pending", "oil", 640)
+        assert made["checkpoint_model"] == "sdxl.safetensors"
+        assert made["lora_models"][0]["name"] == "detail"
+        assert made["sampler_params"] == {"seed": 42}
+        connection.execute("DELETE FROM generation_jobs WHERE prompt = 'made here'")
+        assert snapshot(connection)["public.generation_jobs"]["rows"] == before

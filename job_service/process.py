@@ -51,6 +51,7 @@ async def migrate(settings: Settings, say: Callable[[str], None]) -> str:
     Tables of the former system are imported first, in place. ``say`` is told of it.
     """
     async with database(settings) as (url, _):
+        await asyncio.to_thread(schema.current, url)  # whether it will do at all
         if await former_tables(url) is not None:
             options = Options(
                 url=url,

@@ -16,7 +16,7 @@ from job_service.cannot_run import CannotRunError
 from job_service.jobs.refusals import RefusedError
 from job_service.settings import Settings, without_secrets
 from job_service.store import migrate as schema
-from job_service.store.migrate import SchemaState
+from job_service.store.migrate import SchemaState, UnfitEncodingError
 from job_service.store.server_facts import OLDEST_POSTGRESQL, ServerFacts, server_facts
 
 
@@ -81,6 +81,9 @@ async def _database(settings: Settings) -> list[Finding]:
         async with process.database(settings) as (url, _):
             found = await asyncio.to_thread(schema.current, url)
             facts = await asyncio.to_thread(server_facts, url)
+    except UnfitEncodingError as error:
+        remedy = "a database cannot change its encoding: create it anew, and `job-service migrate`"
+        return [Finding("database", good=False, says=str(error), remedy=remedy)]
     except CannotRunError as error:
         remedy = (
             "start PostgreSQL, and see that host, port, user and password in"

@@ -66,13 +66,20 @@ _numbers = count(1)
 
 @contextmanager
 def new_database(
-    server: URL, name: str | None = None, *, template: str | None = None
+    server: URL,
+    name: str | None = None,
+    *,
+    template: str | None = None,
+    encoding: str | None = None,
 ) -> Iterator[URL]:
     """A database while this is open, as ``postgresql+psycopg://…``; empty, or like ``template``."""
     name = name or f"test_{os.getpid()}_{next(_numbers)}"
     plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}".encode())
+        of_its_own = f"ENCODING {encoding} LOCALE_PROVIDER libc LOCALE 'C'" if encoding else ""
+        connection.execute(
+            f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} {of_its_own}".encode()
+        )
         try:
             yield server.set(database=name)
         finally:

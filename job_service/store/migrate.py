@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -21,11 +22,20 @@ VERSION_TABLE = "generation_jobs_alembic_version"
 # Any number nobody else uses on this database; the letters of "genjobs".
 ADVISORY_LOCK = 0x67656E6A6F6273
 LOCK_SECONDS = 300
-CONNECT_ARGUMENTS = {"application_name": "job_service migrate", "connect_timeout": 10}
+CONNECT_ARGUMENTS = {
+    "application_name": "job_service migrate",
+    "connect_timeout": 10,
+    # else nothing can be read from a database without an encoding, not even that it has none
+    "client_encoding": "utf8",
+}
 
 
 class MigrationError(CannotRunError):
     """The schema cannot be read or brought up to date; the message says why."""
+
+
+class UnfitEncodingError(MigrationError):
+    """The database cannot hold every text."""
 
 
 class SchemaState(Enum):
@@ -111,7 +121,10 @@ def _upgrade(connection: Connection) -> None:
 
 @contextmanager
 def connected(database_url: str, options: str = "") -> Iterator[Connection]:
-    """A connection of its own. Raises MigrationError when the database cannot be reached."""
+    """A connection of its own.
+
+    Raises MigrationError when the database cannot be reached, or cannot hold every text.
+    """
     arguments = CONNECT_ARGUMENTS | ({"options": options} if options else {})
     engine = create_engine(database_url, poolclass=NullPool, connect_args=arguments)
     try:
@@ -120,7 +133,20 @@ def connected(database_url: str, options: str = "") -> Iterator[Connection]:
         why = " ".join(str(error.orig).split())
         raise MigrationError(f"cannot reach the database: {why}") from error
     with connection:
+        _require_utf8(connection)
         yield connection
+
+
+def _require_utf8(connection: Connection) -> None:
+    """PostgreSQL told when it was connected to: this asks nothing."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UnfitEncodingError(
+            f"the database's encoding is {encoding}, and prompts need UTF8: create one with"
+            " `createdb --encoding UTF8 --template template0`"
+        )
 
 
 @contextmanager

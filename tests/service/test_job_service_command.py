@@ -6,11 +6,13 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from job_service.access import secret, tokens_file
 from job_service.access.exposure import PLAIN_WORDS
 from job_service.store import migrate
 from tests import former_tables
+from tests.postgres_fixture import new_database
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "job-service"
 
@@ -50,6 +52,27 @@ def test_check_tells_an_empty_database_from_a_migrated_one(data_dir: Path) -> No
     assert after.returncode == 0, after.stdout
     assert after.stdout.count("ok    ") == 5
     assert "access: 127.0.0.1:50051 in the clear; every caller is the local admin" in after.stdout
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_told_of_in_a_line(
+    postgres_server: URL, data_dir: Path, encoding: str
+) -> None:
+    said = f"the database's encoding is {encoding}, and prompts need UTF8: create one with"
+    with new_database(postgres_server, encoding=encoding) as url:
+        settings = {
+            "DATABASE_URL": url.render_as_string(hide_password=False),
+            "LISTEN": "127.0.0.1:0",
+        }
+        for command in ("migrate", "serve"):
+            refused = _run(data_dir, command, **settings)
+            assert refused.returncode == 1
+            assert refused.stderr.startswith(f"job-service: {said}")
+            assert refused.stderr.count("\n") == 1
+        checked = _run(data_dir, "check", **settings)
+        assert checked.returncode == 1
+        assert f"FAILED  database: {said}" in checked.stdout
+        assert "→ a database cannot change its encoding" in checked.stdout
 
 
 def test_check_reports_what_it_cannot_reach(tmp_path: Path, data_dir: Path) -> None:

@@ -244,7 +244,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             heartbeats=Heartbeats(hub, fleet, leases, ttl),
             leases=leases,
             board=board,
-            uploads=ResultUploads(artifacts, objects),
+            uploads=ResultUploads(artifacts, leases, objects),
             inputs=inputs,
             objects=objects,
             hub=hub,

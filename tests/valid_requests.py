@@ -218,8 +218,10 @@ _OF_A_LEASE: Final[dict[str, Callable[[_Worker, _Lease], Sequence[Message]]]] = 
         worker_service_pb2.UploadArtifactRequest(header=artifact_header(lease, CONTENT)),
         worker_service_pb2.UploadArtifactRequest(chunk=CONTENT),
     ],
-    "UploadArtifacts": lambda _, lease: [
-        worker_service_pb2.UploadArtifactsRequest(files=[artifact_file(lease, CONTENT)])
+    "UploadArtifacts": lambda worker, lease: [
+        worker_service_pb2.UploadArtifactsRequest(
+            files=[artifact_file(lease, CONTENT)], completion=worker.completion(lease)
+        )
     ],
     "CompleteJob": lambda worker, lease: [
         worker_service_pb2.CompleteJobRequest(worker=worker.identity, lease=ref(lease))

@@ -147,13 +147,32 @@ class ProtocolWorker:
     async def complete(
         self, lease: pb.Lease, *artifacts: artifact_pb2.Artifact, **fields: Any
     ) -> "job_pb2.JobStatus.ValueType":
-        request = pb.CompleteJobRequest(
-            worker=self.identity,
-            lease=ref(lease),
-            artifact_ids=[artifact.id for artifact in artifacts],
-            **fields,
-        )
+        request = self.completion(lease, *artifacts, **fields)
         return (await self.stub.CompleteJob(request, timeout=20)).status
+
+    def completion(
+        self, held: pb.Lease, *artifacts: artifact_pb2.Artifact, **fields: Any
+    ) -> pb.CompleteJobRequest:
+        """A request of CompleteJob; ``fields`` may replace whatever it would say."""
+        said: dict[str, Any] = {
+            "worker": self.identity,
+            "lease": ref(held),
+            "artifact_ids": [artifact.id for artifact in artifacts],
+        }
+        return pb.CompleteJobRequest(**{**said, **fields})
+
+    async def complete_with(
+        self,
+        held: pb.Lease,
+        files: Sequence[pb.ArtifactFile],
+        *earlier: artifact_pb2.Artifact,
+        **fields: Any,
+    ) -> pb.UploadArtifactsResponse:
+        """UploadArtifacts with these files and the completion of their job."""
+        request = pb.UploadArtifactsRequest(
+            files=files, completion=self.completion(held, *earlier, **fields)
+        )
+        return await self.stub.UploadArtifacts(request, timeout=40)
 
     async def fail(
         self,

@@ -281,7 +281,7 @@ class JobRun:
             )
             return
         try:
-            artifact_ids = await upload.upload(outputs, folder)
+            uploaded = await upload.upload(outputs, folder)
         except OutputTooLargeError as error:
             await self._fail(
                 job_error_pb2.ERROR_CODE_OUTPUT_MISSING,
@@ -294,7 +294,7 @@ class JobRun:
             await self._report.failed(loss_error(LossReason.UNREACHABLE, str(error)))
             return
         await self._report.completed(
-            artifact_ids, prompt_id=outcome.prompt_id, running_for=self.progress.running_for
+            uploaded, prompt_id=outcome.prompt_id, running_for=self.progress.running_for
         )
 
     def _ended(self, outcome: str, error_code: str = "") -> None:

@@ -47,7 +47,8 @@ class JobServiceConnection:
     """Calls job_service as one worker process; an async context manager.
 
     Silent connections are pinged every ``ping_interval`` seconds.
-    Every method makes one call and raises the errors in ``service_errors``.
+    Every method makes one call, unless it says otherwise, and raises the errors in
+    ``service_errors``.
     """
 
     def __init__(
@@ -129,22 +130,8 @@ class JobServiceConnection:
 
         None: this job_service is older than the call, and takes files one by one.
         """
-        if not self._takes_files_together:
-            return None
-        request = pb.UploadArtifactsRequest(
-            files=[pb.ArtifactFile(header=header, content=content) for header, content in files]
-        )
-        seconds = _CALL_SECONDS + request.ByteSize() / _SLOWEST_UPLOAD
-        try:
-            answer = await _call(
-                self._stub.UploadArtifacts, request, self._access.metadata, seconds
-            )
-        except CallRefusedError as error:
-            if error.status is not grpc.StatusCode.UNIMPLEMENTED:
-                raise
-            self._takes_files_together = False
-            return None
-        return [artifact.id for artifact in answer.artifacts]
+        answer = await self._upload_artifacts(files, None)
+        return None if answer is None else [artifact.id for artifact in answer.artifacts]
 
     async def read_input(
         self, lease: pb.LeaseRef, asset: artifact_pb2.InputAsset, destination: Path
@@ -175,8 +162,26 @@ class JobServiceConnection:
                 grpc.StatusCode.DATA_LOSS, "", f"input {asset.id} came with other bytes"
             )
 
-    async def complete_job(self, request: pb.CompleteJobRequest) -> None:
-        """Report success."""
+    async def complete_job(
+        self,
+        request: pb.CompleteJobRequest,
+        files: Sequence[tuple[pb.ArtifactHeader, bytes]] = (),
+    ) -> None:
+        """Report success, together with the last files of the job: so many as fit one message.
+
+        A job_service that is older than that takes more than one call.
+        """
+        if files:
+            answer = await self._upload_artifacts(files, request)
+            if answer is not None and answer.HasField("completed"):
+                return
+            if answer is None:
+                ids = [await self.upload(header, content) for header, content in files]
+            else:
+                ids = [artifact.id for artifact in answer.artifacts]
+            earlier, request = request, pb.CompleteJobRequest()
+            request.CopyFrom(earlier)
+            request.artifact_ids.extend(ids)
         await _call(self._stub.CompleteJob, request, self._access.metadata, _CALL_SECONDS)
 
     async def fail_job(self, request: pb.FailJobRequest) -> None:
@@ -199,6 +204,27 @@ class JobServiceConnection:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         answer = await _call(stub.Check, request, self._access.metadata, _CALL_SECONDS)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def _upload_artifacts(
+        self,
+        files: Sequence[tuple[pb.ArtifactHeader, bytes]],
+        completion: pb.CompleteJobRequest | None,
+    ) -> pb.UploadArtifactsResponse | None:
+        """None: not served."""
+        if not self._takes_files_together:
+            return None
+        request = pb.UploadArtifactsRequest(
+            files=[pb.ArtifactFile(header=header, content=content) for header, content in files],
+            completion=completion,
+        )
+        seconds = _CALL_SECONDS + request.ByteSize() / _SLOWEST_UPLOAD
+        try:
+            return await _call(self._stub.UploadArtifacts, request, self._access.metadata, seconds)
+        except CallRefusedError as error:
+            if error.status is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            self._takes_files_together = False
+            return None
 
     @property
     def _open_channel(self) -> grpc.aio.Channel:

@@ -1,6 +1,6 @@
 """Bringing the end of one attempt to job_service, however long it cannot be reached."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -8,6 +8,7 @@ from generation_jobs.v1 import job_error_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.worker.job_service_connection import JobServiceConnection
+from comfy_worker.worker.result_upload import Uploaded
 from comfy_worker.worker.retrying import persistently
 
 log = structlog.get_logger(__name__)
@@ -36,19 +37,25 @@ class OutcomeReport:
         self._log = log.bind(job_id=lease.job_id)
 
     async def completed(
-        self, artifact_ids: Sequence[int], *, prompt_id: str, running_for: timedelta | None
+        self, uploaded: Uploaded, *, prompt_id: str, running_for: timedelta | None
     ) -> None:
-        """Report success."""
+        """Report success, with what is still to be uploaded."""
         request = pb.CompleteJobRequest(
             worker=self._service.worker,
             lease=self._lease,
-            artifact_ids=artifact_ids,
+            artifact_ids=uploaded.artifact_ids,
             prompt_id=prompt_id,
         )
         if running_for is not None:
             request.running_for.FromTimedelta(running_for)
-        await self._send(lambda: self._service.complete_job(request), self._hold, "completed")
-        self._log.info("job completed", artifacts=len(artifact_ids))
+        await self._send(
+            lambda: self._service.complete_job(request, uploaded.remaining),
+            self._hold,
+            "completed",
+        )
+        self._log.info(
+            "job completed", artifacts=len(uploaded.artifact_ids) + len(uploaded.remaining)
+        )
 
     async def failed(self, error: job_error_pb2.JobError) -> None:
         """Report a failure; the service decides whether the job runs again."""

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,19 @@ from comfy_worker.worker.upload_batches import MOST_BYTES, ArtifactFile, batches
 _LONGEST_NAME: Final = 255
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The artifacts that job_service has, and the files that it gets with the job's completion.
+
+    ``remaining`` fits one call.
+    """
+
+    artifact_ids: Sequence[int]
+    remaining: Sequence[tuple[pb.ArtifactHeader, bytes]]
+
+
 class ResultUpload:
-    """Uploads what one attempt made.
+    """Uploads what one attempt made, but for the last few files.
 
     While one batch of files is uploaded, the next is fetched: at most two files are on this
     machine's disk at a time, and two calls' worth of them in its memory.
@@ -43,8 +55,8 @@ class ResultUpload:
         self._max_bytes = max_bytes
         self._hold = hold
 
-    async def upload(self, outputs: Sequence[Output], folder: Path) -> list[int]:
-        """Upload every output and the thumbnails of pictures; return the artifacts' ids.
+    async def upload(self, outputs: Sequence[Output], folder: Path) -> Uploaded:
+        """Upload every output and the thumbnails of pictures, up to what fits the last call.
 
         ``folder`` is for the files in work. Raises OutputMissingError, OutputTooLargeError,
         ComfyUnreachableError, UnexpectedAnswerError, and the errors of job_service: of several
@@ -52,6 +64,7 @@ class ResultUpload:
         """
         artifacts: list[int] = []
         uploading: asyncio.Task[list[int]] | None = None
+        rest: Sequence[tuple[pb.ArtifactHeader, bytes]] = ()
         try:
             async with (
                 aclosing(self._files(outputs, folder)) as files,
@@ -60,14 +73,18 @@ class ResultUpload:
                 async for batch in together:
                     if uploading is not None:
                         artifacts += await uploading
-                    uploading = asyncio.create_task(self._send(batch))
+                        uploading = None
+                    if batch.is_rest:
+                        rest = _small(batch.files)
+                    else:
+                        uploading = asyncio.create_task(self._send(batch.files))
             if uploading is not None:
                 artifacts += await uploading
         finally:
             if uploading is not None:
                 uploading.cancel()
                 await asyncio.wait([uploading])
-        return artifacts
+        return Uploaded(artifacts, rest)
 
     async def _files(self, outputs: Sequence[Output], folder: Path) -> AsyncGenerator[ArtifactFile]:
         """Every output, each followed by its thumbnails."""
@@ -123,7 +140,7 @@ class ResultUpload:
         )
 
     async def _send(self, batch: Sequence[ArtifactFile]) -> list[int]:
-        small = [(file.header, file.content) for file in batch if isinstance(file.content, bytes)]
+        small = _small(batch)
         if len(small) == len(batch):
             artifacts = await persistently(
                 lambda: self._service.upload_together(small), seconds=self._hold
@@ -139,3 +156,7 @@ class ResultUpload:
         if isinstance(file.content, Path):
             await asyncio.to_thread(file.content.unlink)
         return artifact
+
+
+def _small(batch: Sequence[ArtifactFile]) -> list[tuple[pb.ArtifactHeader, bytes]]:
+    return [(file.header, file.content) for file in batch if isinstance(file.content, bytes)]

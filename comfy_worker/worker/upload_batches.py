@@ -21,7 +21,15 @@ class ArtifactFile:
     content: Path | bytes
 
 
-async def batches(files: AsyncIterable[ArtifactFile]) -> AsyncGenerator[list[ArtifactFile]]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Files that fit one call, or a large one. ``is_rest``: small ones, after which none comes."""
+
+    files: list[ArtifactFile]
+    is_rest: bool
+
+
+async def batches(files: AsyncIterable[ArtifactFile]) -> AsyncGenerator[Batch]:
     """Put files together that fit one call, in their order; a large one is by itself.
 
     A batch comes as soon as nothing more goes into it, a large file at once.
@@ -30,12 +38,12 @@ async def batches(files: AsyncIterable[ArtifactFile]) -> AsyncGenerator[list[Art
     size = 0
     async for file in files:
         if batch and (len(batch) == MOST_FILES or size + file.header.size > MOST_BYTES):
-            yield batch
+            yield Batch(batch, is_rest=False)
             batch, size = [], 0
         batch.append(file)
         size += file.header.size
         if size > MOST_BYTES:
-            yield batch
+            yield Batch(batch, is_rest=False)
             batch, size = [], 0
     if batch:
-        yield batch
+        yield Batch(batch, is_rest=True)

@@ -78,8 +78,8 @@ _NOTED: Final[Mapping[str, Mapping[str, _Noted]]] = {
             answered={"artifact_id": "artifact.id", "job_id": "artifact.job_id"}
         ),
         "UploadArtifacts": _Noted(
-            asked={"job_id": "files.header.lease.job_id"},
-            answered={"artifact_id": "artifacts.id"},
+            asked={"worker": "completion.worker.name", "job_id": "files.header.lease.job_id"},
+            answered={"artifact_id": "artifacts.id", "status": "completed.status"},
         ),
         "CompleteJob": _Noted(asked=_OUTCOME, answered={"status": "status"}),
         "FailJob": _Noted(asked=_OUTCOME | {"error": "error.code"}, answered={"status": "status"}),

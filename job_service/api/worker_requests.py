@@ -19,7 +19,7 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import ROLE_FROM_WIRE, TYPE_FROM_WIRE
 from job_service.queue.claim_round import WaitingBackend
 from job_service.store.artifacts import NewArtifact
-from job_service.store.leases import LeaseKey
+from job_service.store.leases import Completion, LeaseKey
 from job_service.store.workers import Catalogue
 
 MAX_LEASES: Final = 64
@@ -51,7 +51,7 @@ def _word(checks: FieldChecks, path: str, value: str) -> str:
 
 
 def worker_identity(
-    checks: FieldChecks, worker: pb.WorkerIdentity, caller: Principal
+    checks: FieldChecks, worker: pb.WorkerIdentity, caller: Principal, path: str = "worker"
 ) -> tuple[str, UUID]:
     """A worker's name and the id of its process.
 
@@ -61,8 +61,8 @@ def worker_identity(
         raise RefusedError(
             Refusal.WRONG_WORKER, f"{caller.subject} may work as {caller.worker!r} only"
         )
-    name = _word(checks, "worker.name", worker.name)
-    return name, checks.uuid("worker.instance_id", worker.instance_id) or UUID(int=0)
+    name = _word(checks, f"{path}.name", worker.name)
+    return name, checks.uuid(f"{path}.instance_id", worker.instance_id) or UUID(int=0)
 
 
 def lease_key(checks: FieldChecks, path: str, lease: pb.LeaseRef) -> LeaseKey:
@@ -160,6 +160,22 @@ def running_for(
     if not message.HasField("running_for"):
         return None
     return checks.duration(path, message.running_for, low=timedelta(), high=_LONGEST_RUN)
+
+
+def completion(
+    checks: FieldChecks, request: pb.CompleteJobRequest, caller: Principal, path: str = ""
+) -> Completion:
+    """How an attempt has succeeded; ``path`` ends with a dot, or is empty.
+
+    Raises RefusedError: WRONG_WORKER.
+    """
+    worker_identity(checks, request.worker, caller, f"{path}worker")
+    return Completion(
+        lease_key(checks, f"{path}lease", request.lease),
+        request.artifact_ids,
+        running_for(checks, f"{path}running_for", request),
+        checks.text(f"{path}prompt_id", request.prompt_id, longest=limits.MAX_NAME),
+    )
 
 
 def new_artifact(

@@ -19,6 +19,7 @@ from job_service.api.worker_requests import (
     MAX_LEASES,
     catalogues,
     check_job_error,
+    completion,
     lease_key,
     listed_leases,
     longest_wait,
@@ -27,7 +28,6 @@ from job_service.api.worker_requests import (
     packed_signatures,
     reported_leases,
     retry_after,
-    running_for,
     worker_identity,
     worker_offer,
 )
@@ -47,7 +47,6 @@ from job_service.queue.heartbeats import Heartbeats, Verdicts
 from job_service.store.inputs import InputRow, InputTable
 from job_service.store.leases import (
     UNSTORED,
-    Completion,
     Ended,
     Ending,
     LeaseEndedError,
@@ -215,15 +214,25 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
     ) -> pb.UploadArtifactsResponse:
         checks = FieldChecks()
         lease, artifacts = new_artifacts(checks, request, self._max_artifact_bytes)
+        completed = None
+        if request.HasField("completion"):
+            completed = completion(checks, request.completion, principal(), "completion.")
+            if completed.lease != lease:
+                checks.wrong("completion.lease", "must be the lease of the files")
         checks.raise_if_wrong()
         contents = (file.content for file in request.files)
+        files = list(zip(artifacts, contents, strict=True))
         try:
-            stored = await self._uploads.take_all(
-                lease, list(zip(artifacts, contents, strict=True))
-            )
+            if completed is None:
+                stored = await self._uploads.take_all(lease, files)
+                return pb.UploadArtifactsResponse(artifacts=map(artifact_message, stored))
+            stored, ended = await self._uploads.complete(completed, files)
         except LeaseEndedError:
             raise _lease_lost(lease) from None
-        return pb.UploadArtifactsResponse(artifacts=map(artifact_message, stored))
+        return pb.UploadArtifactsResponse(
+            artifacts=map(artifact_message, stored),
+            completed=self._completed(lease, ended, "completion."),
+        )
 
     async def ReadInput(
         self, request: pb.ReadInputRequest, context: Context
@@ -248,18 +257,10 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self, request: pb.CompleteJobRequest, context: Context
     ) -> pb.CompleteJobResponse:
         checks = FieldChecks()
-        worker_identity(checks, request.worker, principal())
-        lease = lease_key(checks, "lease", request.lease)
-        started_ago = running_for(checks, "running_for", request)
-        checks.text("prompt_id", request.prompt_id, longest=limits.MAX_NAME)
+        completed = completion(checks, request, principal())
         checks.raise_if_wrong()
-        ended = await self._leases.complete(
-            Completion(lease, request.artifact_ids, started_ago, request.prompt_id)
-        )
-        if ended.status == UNSTORED:
-            checks.wrong("artifact_ids", "names an artifact that this attempt has not stored")
-            checks.raise_if_wrong()
-        return pb.CompleteJobResponse(status=self._announce_end(lease, ended))
+        ended = await self._leases.complete(completed)
+        return self._completed(completed.lease, ended)
 
     async def FailJob(self, request: pb.FailJobRequest, context: Context) -> pb.FailJobResponse:
         checks = FieldChecks()
@@ -378,6 +379,14 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             prompt_id=report.prompt_id,
             preview=preview,
         )
+
+    def _completed(self, lease: LeaseKey, ended: Ended, path: str = "") -> pb.CompleteJobResponse:
+        if ended.status == UNSTORED:
+            checks = FieldChecks()
+            unstored = "names an artifact that this attempt has not stored"
+            checks.wrong(f"{path}artifact_ids", unstored)
+            checks.raise_if_wrong()
+        return pb.CompleteJobResponse(status=self._announce_end(lease, ended))
 
     def _announce_end(self, lease: LeaseKey, ended: Ended) -> "job_pb2.JobStatus.ValueType":
         if ended.status is None:

@@ -1,4 +1,4 @@
-"""Takes the files that attempts make: announced, stored, and then counted as stored.
+"""Takes the files that attempts make: announced, put, and then counted as stored.
 
 All of it under the attempt's lease. Once that has ended, what an upload has put into the store is
 removed by the sweeper, which goes by the rows, or by the upload itself when its rows are gone.
@@ -7,6 +7,7 @@ removed by the sweeper, which goes by the rows, or by the upload itself when its
 import asyncio
 import hashlib
 from collections.abc import AsyncIterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from job_service.artifacts.objects import (
@@ -17,21 +18,31 @@ from job_service.artifacts.objects import (
 from job_service.jobs.limits import MAX_CHUNK_BYTES
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.artifacts import ArtifactRow, ArtifactTable, NewArtifact
-from job_service.store.leases import LeaseEndedError, LeaseKey
+from job_service.store.leases import (
+    UNSTORED,
+    Completion,
+    Ended,
+    LeaseEndedError,
+    LeaseKey,
+    LeaseStore,
+)
 
 #: Objects put at the same time for calls that bring several.
 _PUT_AT_ONCE: Final = 16
 
 
 class ResultUploads:
-    """Large files one by one, small ones together.
+    """Large files one by one, small ones together, the last of them with the job's completion.
 
-    Either way raises LeaseEndedError, and RefusedError: CONTENT_MISMATCH when the bytes are not the
+    Each way raises LeaseEndedError, and RefusedError: CONTENT_MISMATCH when the bytes are not the
     announced ones, ARTIFACT_STORE_UNAVAILABLE, DATABASE_UNAVAILABLE.
     """
 
-    def __init__(self, table: ArtifactTable, objects: ObjectStoreOfArtifacts) -> None:
+    def __init__(
+        self, table: ArtifactTable, leases: LeaseStore, objects: ObjectStoreOfArtifacts
+    ) -> None:
         self._table = table
+        self._leases = leases
         self._objects = objects
         self._putting = asyncio.Semaphore(_PUT_AT_ONCE)
 
@@ -60,6 +71,37 @@ class ResultUploads:
 
         Of files that are not as announced the first is named in CONTENT_MISMATCH.
         """
+        return await self._stored(lease, await self._put_all(lease, files))
+
+    async def complete(
+        self, completion: Completion, files: Sequence[tuple[NewArtifact, bytes]]
+    ) -> tuple[list[ArtifactRow], Ended]:
+        """Store small files as :meth:`take_all` does, and complete their job in the same statement.
+
+        Once the lease has ended, answers what it has recorded, and the files it has stored.
+        """
+        lease = completion.lease
+        try:
+            put = await self._put_all(lease, files)
+        except LeaseEndedError:
+            put = []
+            ended = await self._leases.completed_before(lease)
+        else:
+            ended = await self._leases.complete(
+                replace(completion, put_ids=[row.id for row in put])
+            )
+        if ended.changed or ended.status == UNSTORED:
+            return put, ended
+        await self._remove_swept(put)
+        if ended.status is None:
+            raise LeaseEndedError
+        places = {_place(row): row for row in await self._table.of_lease(lease)}
+        wanted = (_place(artifact) for artifact, _ in files)
+        return [places[place] for place in wanted if place in places], ended
+
+    async def _put_all(
+        self, lease: LeaseKey, files: Sequence[tuple[NewArtifact, bytes]]
+    ) -> list[ArtifactRow]:
         for index, (artifact, content) in enumerate(files):
             await _check(index, artifact, content)
         announced = await self._announced(lease, [artifact for artifact, _ in files])
@@ -71,7 +113,7 @@ class ResultUploads:
             if failure is not None:
                 await self._remove_swept(announced)
                 raise failure
-        return await self._stored(lease, announced)
+        return announced
 
     async def _put(self, row: ArtifactRow, content: bytes) -> None:
         async with self._putting:
@@ -94,6 +136,8 @@ class ResultUploads:
 
     async def _remove_swept(self, announced: Sequence[ArtifactRow]) -> None:
         """Remove the objects that were put after their rows had gone: nobody else will."""
+        if not announced:
+            return
         known = await self._table.known([row.id for row in announced])
         await self._objects.delete([row.object_key for row in announced if row.id not in known])
 
@@ -109,6 +153,10 @@ async def _check(index: int, artifact: NewArtifact, content: bytes) -> None:
         raise RefusedError(
             Refusal.CONTENT_MISMATCH, f"files[{index}] ({artifact.filename!r}): {error}"
         ) from error
+
+
+def _place(artifact: NewArtifact | ArtifactRow) -> tuple[str, int, int]:
+    return artifact.role, artifact.position, artifact.thumbnail_size
 
 
 def _sha256(content: bytes) -> bytes:

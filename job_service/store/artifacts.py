@@ -14,6 +14,8 @@ from job_service.store.leases import LeaseKey
 
 # The row is written before the object, under the lease. An earlier upload of the same file is
 # taken over: its object is overwritten. Of uploads of one file that gathered, the last counts.
+# The job is locked, so that a call that was repeated does not announce anew what its first run is
+# completing the job with.
 #
 # The job's completion brings the rows to the disk. If PostgreSQL crashes before, the worker is told
 # that its lease has ended or that its files are not stored: the job runs again, and finds the
@@ -27,6 +29,8 @@ WITH new AS MATERIALIZED (
         width integer, height integer, node_id text, duration_ms bigint
     )
     JOIN generation_jobs AS job ON job.id = r.job_id AND job.lease_token = r.lease_token
+    ORDER BY job.id
+    FOR SHARE OF job
 ), announced AS (
     INSERT INTO job_artifacts AS artifact (
         job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256,
@@ -41,7 +45,8 @@ WITH new AS MATERIALIZED (
     ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
         filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
         sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
-        node_id = excluded.node_id, duration_ms = excluded.duration_ms, stored_at = NULL
+        node_id = excluded.node_id, duration_ms = excluded.duration_ms,
+        stored_at = NULL
     RETURNING *
 )
 SELECT new.n, announced.* FROM announced
@@ -69,6 +74,15 @@ WITH given AS MATERIALIZED (
 )
 SELECT given.n, stored.* FROM given JOIN stored
     ON stored.id = given.artifact_id AND stored.lease_token = given.lease_token
+""")
+
+_OF_LEASE: Final = statement("""
+SELECT artifact.* FROM job_attempts AS attempt
+JOIN job_artifacts AS artifact
+    ON artifact.job_id = attempt.job_id AND artifact.attempt = attempt.attempt
+WHERE attempt.job_id = :job_id AND attempt.lease_token = :lease_token
+    AND artifact.stored_at IS NOT NULL
+ORDER BY artifact.id
 """)
 
 _GET: Final = statement("""
@@ -202,6 +216,13 @@ class ArtifactTable:
         return [
             call if len(call) == count else None for call, count in zip(calls, counts, strict=True)
         ]
+
+    async def of_lease(self, lease: LeaseKey) -> list[ArtifactRow]:
+        """What an attempt has stored, also after its lease has ended."""
+        rows = await self._database.rows(
+            _OF_LEASE, {"job_id": lease.job_id, "lease_token": lease.token}
+        )
+        return [_artifact(row) for row in rows]
 
     async def get(
         self, artifact_id: int, thumbnail_size: int, user_id: UUID | None

@@ -97,18 +97,18 @@ SELECT report.n, job.attempt, job.cancel FROM report JOIN job USING (job_id, lea
 _COMPLETE: Final = statement("""
 WITH report AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-        n integer, job_id bigint, lease_token uuid, artifact_ids bigint[], running_for interval,
-        prompt_id text
+        n integer, job_id bigint, lease_token uuid, artifact_ids bigint[], put_ids bigint[],
+        running_for interval, prompt_id text
     )
 ), unstored AS MATERIALIZED (
     SELECT report.n FROM report
     WHERE EXISTS (
-        SELECT FROM unnest(report.artifact_ids) AS wanted (id)
+        SELECT FROM unnest(report.artifact_ids || report.put_ids) AS wanted (id)
         WHERE NOT EXISTS (
             SELECT FROM job_artifacts AS artifact JOIN job_attempts AS attempt
                 ON attempt.job_id = artifact.job_id AND attempt.attempt = artifact.attempt
-            WHERE artifact.id = wanted.id AND artifact.stored_at IS NOT NULL
-                AND attempt.lease_token = report.lease_token
+            WHERE artifact.id = wanted.id AND attempt.lease_token = report.lease_token
+                AND (artifact.stored_at IS NOT NULL OR wanted.id = ANY(report.put_ids))
         )
     )
 ), held AS MATERIALIZED (
@@ -117,6 +117,13 @@ WITH report AS MATERIALIZED (
     WHERE report.n NOT IN (SELECT n FROM unstored)
     ORDER BY job.id
     FOR NO KEY UPDATE OF job
+), put AS MATERIALIZED (
+    -- in the order of every statement that locks artifacts
+    SELECT artifact.id FROM held JOIN job_artifacts AS artifact ON artifact.id = ANY(held.put_ids)
+    ORDER BY artifact.job_id, artifact.role, artifact.position, artifact.thumbnail_size
+    FOR NO KEY UPDATE OF artifact
+), stored AS (
+    UPDATE job_artifacts AS artifact SET stored_at = now() FROM put WHERE artifact.id = put.id
 ), job AS (
     UPDATE generation_jobs AS job SET
         status = 'completed',
@@ -299,12 +306,17 @@ class WrittenProgress:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An attempt has succeeded."""
+    """An attempt has succeeded.
+
+    ``put_ids``: artifacts that are announced, and whose objects have been put. They count as stored
+    from now on.
+    """
 
     lease: LeaseKey
     artifact_ids: Sequence[int]
     running_for: timedelta | None
     prompt_id: str
+    put_ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,6 +383,11 @@ class LeaseStore:
             HeldLease(LeaseKey(row.job_id, row.lease_token), row.cancel, row.listed) for row in rows
         ]
 
+    async def completed_before(self, lease: LeaseKey) -> Ended:
+        """What a completion has recorded of a lease that has ended."""
+        (ended,) = await self._ended([_lease(0, lease) | {"reported_by": "complete"}], ())
+        return ended
+
     async def _beat(self, beats: Sequence[Beat]) -> Sequence[list[HeldLease] | Exception]:
         answers: list[list[HeldLease] | Exception] = [[] for _ in beats]
         rows = await self._database.rows(
@@ -426,6 +443,7 @@ class LeaseStore:
                 **_lease(n, completion.lease),
                 "reported_by": "complete",
                 "artifact_ids": list(completion.artifact_ids),
+                "put_ids": list(completion.put_ids),
                 "running_for": _interval(completion.running_for),
                 "prompt_id": completion.prompt_id,
             }
@@ -457,7 +475,7 @@ class LeaseStore:
 
     async def _ended(
         self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Row]
-    ) -> list[Ended | Exception]:
+    ) -> list[Ended]:
         """What became of each report; those without an answer may repeat an earlier one."""
         ended = {
             row.n: Ended(row.status, changed=row.status != UNSTORED, deleting=row.deleting)

@@ -65,6 +65,13 @@ async def upload_together(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
     return [artifact.id for artifact in await worker.upload_together(*files)]
 
 
+async def complete_with_files(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
+    assert held is not None
+    files = [artifact_file(held, PICTURE), artifact_file(held, PICTURE[1:], position=1)]
+    answer = await worker.complete_with(held, files, prompt_id="prompt-1")
+    return [artifact.id for artifact in answer.artifacts], answer.completed
+
+
 async def complete(worker: ProtocolWorker, held: pb.Lease | None) -> Any:
     assert held is not None
     return await worker.complete(held, prompt_id="prompt-1")
@@ -88,12 +95,13 @@ async def report_catalogue(worker: ProtocolWorker, _: pb.Lease | None) -> Any:
 #: What an ending call leaves: the attempt's outcome, and the job's state.
 ENDS: dict[Call, tuple[str, str]] = {
     complete: ("completed", "completed"),
+    complete_with_files: ("completed", "completed"),
     fail: ("failed", "pending"),
     release: ("released", "pending"),
 }
 
 #: How many files a call stores.
-UPLOADED: dict[Call, int] = {upload: 1, upload_together: 2}
+UPLOADED: dict[Call, int] = {upload: 1, upload_together: 2, complete_with_files: 2}
 
 
 @pytest.fixture
@@ -122,7 +130,18 @@ async def repeated(call: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize(
     "call",
-    [lease, beat, report, upload, upload_together, complete, fail, release, report_catalogue],
+    [
+        lease,
+        beat,
+        report,
+        upload,
+        upload_together,
+        complete_with_files,
+        complete,
+        fail,
+        release,
+        report_catalogue,
+    ],
 )
 @pytest.mark.parametrize("lost", [0, 1, 3])
 async def test_repeating_a_call_whose_answer_was_lost_leaves_what_one_call_leaves(

@@ -142,6 +142,10 @@ class WorkerServiceServicer:
         one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
         older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
         named are not the announced ones, and none was stored; send again.
+
+        With `completion` it completes the job as well, once they are stored: one call for the last
+        files of a job and its end. An answer without `completed` comes from an older service, which
+        has only stored the files: call CompleteJob.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,8 +160,8 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteJob(self, request, context):
-        """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
-        with the same lease is OK.
+        """Workers call CompleteJob once all files are uploaded, unless the last UploadArtifacts has done
+        it. The job is then COMPLETED. Repeating it with the same lease is OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

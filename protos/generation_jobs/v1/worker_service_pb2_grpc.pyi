@@ -65,14 +65,18 @@ class WorkerServiceStub:
     one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
     older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
     named are not the announced ones, and none was stored; send again.
+
+    With `completion` it completes the job as well, once they are stored: one call for the last
+    files of a job and its end. An answer without `completed` comes from an older service, which
+    has only stored the files: call CompleteJob.
     """
     ReadInput: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]
     """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
     job has no such input; ABORTED (LEASE_LOST).
     """
     CompleteJob: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.CompleteJobRequest, _worker_service_pb2.CompleteJobResponse]
-    """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
-    with the same lease is OK.
+    """Workers call CompleteJob once all files are uploaded, unless the last UploadArtifacts has done
+    it. The job is then COMPLETED. Repeating it with the same lease is OK.
     """
     FailJob: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.FailJobRequest, _worker_service_pb2.FailJobResponse]
     """Workers call FailJob when an attempt has failed. The service decides from the error's code
@@ -124,14 +128,18 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
     older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
     named are not the announced ones, and none was stored; send again.
+
+    With `completion` it completes the job as well, once they are stored: one call for the last
+    files of a job and its end. An answer without `completed` comes from an older service, which
+    has only stored the files: call CompleteJob.
     """
     ReadInput: _aio.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]  # type: ignore[assignment]
     """Streams an input of a leased job: first what it is, then its bytes. Errors: NOT_FOUND when the
     job has no such input; ABORTED (LEASE_LOST).
     """
     CompleteJob: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.CompleteJobRequest, _worker_service_pb2.CompleteJobResponse]  # type: ignore[assignment]
-    """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
-    with the same lease is OK.
+    """Workers call CompleteJob once all files are uploaded, unless the last UploadArtifacts has done
+    it. The job is then COMPLETED. Repeating it with the same lease is OK.
     """
     FailJob: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.FailJobRequest, _worker_service_pb2.FailJobResponse]  # type: ignore[assignment]
     """Workers call FailJob when an attempt has failed. The service decides from the error's code
@@ -210,6 +218,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         one call. It stores all of them or answers an error; repeating it gives the same artifacts. An
         older service answers UNIMPLEMENTED: upload them one by one. DATA_LOSS: the bytes of the file
         named are not the announced ones, and none was stored; send again.
+
+        With `completion` it completes the job as well, once they are stored: one call for the last
+        files of a job and its end. An answer without `completed` comes from an older service, which
+        has only stored the files: call CompleteJob.
         """
 
     @_abc_1.abstractmethod
@@ -228,8 +240,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.CompleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.CompleteJobResponse, _abc.Awaitable[_worker_service_pb2.CompleteJobResponse]]:
-        """Workers call CompleteJob once all files are uploaded. The job is then COMPLETED. Repeating it
-        with the same lease is OK.
+        """Workers call CompleteJob once all files are uploaded, unless the last UploadArtifacts has done
+        it. The job is then COMPLETED. Repeating it with the same lease is OK.
         """
 
     @_abc_1.abstractmethod

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import grpc
 import psycopg
 import pytest
 import structlog
 from generation_jobs.v1 import generation_job_service_pb2 as pb
+from generation_jobs.v1 import worker_service_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from sqlalchemy import URL, make_url
@@ -25,7 +26,7 @@ from tests.service.access.callers import ALICE, metadata
 from tests.service.access.conftest import Connect, MakeToken
 from tests.service_fixture import Sql
 from tests.statements_sent import Sent, statements_sent
-from tests.worker_protocol import ProtocolWorker
+from tests.worker_protocol import ProtocolWorker, artifact_file
 
 
 async def _said(channel: grpc.aio.Channel, *sent: tuple[str, str]) -> Refused:
@@ -221,7 +222,14 @@ async def test_a_worker_works_under_the_name_its_token_is_bound_to(
     channel = connect(await make_token(Role.WORKER, worker="box-1"))
     await ProtocolWorker(channel, "box-1").report_catalogue()
     other = ProtocolWorker(channel, "box-2")
-    for call in (other.report_catalogue(), other.lease(wait=0), other.beat()):
+    lease = worker_service_pb2.Lease(job_id=1, lease_token=str(uuid4()))
+    for call in (
+        other.report_catalogue(),
+        other.lease(wait=0),
+        other.beat(),
+        other.complete(lease),
+        other.complete_with(lease, [artifact_file(lease, b"picture")]),
+    ):
         said = await refused(call)
         assert (said.status, said.reason) == (grpc.StatusCode.PERMISSION_DENIED, "WRONG_WORKER")
 

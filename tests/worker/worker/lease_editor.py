@@ -25,7 +25,8 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
 
     ``inputs`` is content by name; ``reads`` counts how often each was read. ``lost`` inputs are
     not found, of ``damaged`` ones so many reads come with other bytes. ``uploads`` are the media
-    types of the files that came in each call; an empty list is a file by itself.
+    types of the files that came in each call; an empty list is a file by itself. ``completions``
+    counts calls of CompleteJob.
     """
 
     def __init__(self, service: str) -> None:
@@ -36,7 +37,9 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         self.lost: set[str] = set()
         self.damaged: dict[str, int] = {}
         self.uploads: list[list[str]] = []
+        self.completions = 0
         self.takes_files_together = True
+        self.completes_with_files = True
         self._service = service
         self._stub: Any = None
 
@@ -93,9 +96,12 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         self.uploads.append([file.header.content_type for file in request.files])
         if not self.takes_files_together:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        if not self.completes_with_files:  # nor knows of it
+            request.ClearField("completion")
         return await self._pass(self._stub.UploadArtifacts, request, context)
 
     async def CompleteJob(self, request: pb.CompleteJobRequest, context: Context) -> Any:
+        self.completions += 1
         return await self._pass(self._stub.CompleteJob, request, context)
 
     async def FailJob(self, request: pb.FailJobRequest, context: Context) -> Any:

@@ -28,7 +28,8 @@ async def test_batches_fit_a_call_and_keep_the_order(sizes: list[int]) -> None:
         for position, size in enumerate(sizes):
             yield ArtifactFile(pb.ArtifactHeader(position=position, size=size), Path("unread"))
 
-    found = [[file.header for file in batch] async for batch in batches(files())]
+    handed_on = [batch async for batch in batches(files())]
+    found = [[file.header for file in batch.files] for batch in handed_on]
 
     assert [header.position for batch in found for header in batch] == list(range(len(sizes)))
     for batch in found:
@@ -37,6 +38,9 @@ async def test_batches_fit_a_call_and_keep_the_order(sizes: list[int]) -> None:
     for batch, following in pairwise(found):
         size = sum(header.size for header in batch)
         assert len(batch) == MOST_FILES or size + following[0].size > MOST_BYTES
+    assert not any(batch.is_rest for batch in handed_on[:-1])
+    if handed_on:
+        assert handed_on[-1].is_rest == (sum(header.size for header in found[-1]) <= MOST_BYTES)
 
 
 async def test_a_large_file_is_handed_on_before_the_next_is_asked_for() -> None:
@@ -57,7 +61,7 @@ def stored(job: GenerationJob) -> list[tuple[int, int]]:
     return [(each.position, each.thumbnail_size) for each in job.artifacts]
 
 
-async def test_a_picture_and_its_thumbnails_take_one_call(
+async def test_a_picture_and_its_thumbnails_take_one_call_which_completes_the_job(
     jobs: JobServiceClient, leases: LeaseEditor, start_worker: StartWorker
 ) -> None:
     start_worker(job_service=leases.address)
@@ -65,8 +69,21 @@ async def test_a_picture_and_its_thumbnails_take_one_call(
     batch = await completed(jobs, (await jobs.create_job(picture(batch_size=3))).id)
 
     assert leases.uploads == [PICTURE, PICTURE * 3]
+    assert leases.completions == 0
     assert stored(one) == [(0, size) for size in (0, 150, 300, 600)]
     assert stored(batch) == [(n, size) for n in range(3) for size in (0, 150, 300, 600)]
+
+
+async def test_an_older_service_is_told_of_the_completion_afterwards(
+    jobs: JobServiceClient, leases: LeaseEditor, start_worker: StartWorker
+) -> None:
+    leases.completes_with_files = False
+    start_worker(job_service=leases.address)
+    for count in (1, 2):
+        job = await completed(jobs, (await jobs.create_job(picture(batch_size=2))).id)
+        assert stored(job) == [(n, size) for n in range(2) for size in (0, 150, 300, 600)]
+        assert leases.uploads == [PICTURE * 2] * count
+        assert leases.completions == count
 
 
 async def test_an_older_service_gets_file_by_file_and_is_asked_once(
@@ -78,6 +95,7 @@ async def test_an_older_service_gets_file_by_file_and_is_asked_once(
         job = await completed(jobs, (await jobs.create_job(picture())).id)
         assert stored(job) == [(0, size) for size in (0, 150, 300, 600)]
     assert leases.uploads == [PICTURE, *[[]] * 8]
+    assert leases.completions == 2
 
 
 async def test_a_large_file_goes_by_itself(
@@ -97,3 +115,4 @@ async def test_a_large_file_goes_by_itself(
     assert job.artifacts[0].size > MOST_BYTES
     assert [each.content_type for each in job.artifacts] == ["video/webm", "text/plain"]
     assert leases.uploads == [[], ["text/plain"]]
+    assert leases.completions == 0

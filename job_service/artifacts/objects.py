@@ -1,5 +1,6 @@
 """The artifact store: a directory or a bucket, through obstore."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from job_service.jobs.refusals import Refusal, RefusedError
 
 _PART_BYTES: Final = 5 * 1024 * 1024
+#: Small objects on their way to a bucket at the same time.
+_PUT_AT_ONCE: Final = 16
 
 
 class ContentMismatchError(Exception):
@@ -30,6 +33,7 @@ class ObjectStoreOfArtifacts:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._putting = asyncio.Semaphore(_PUT_AT_ONCE)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -67,7 +71,7 @@ class ObjectStoreOfArtifacts:
         if size <= _PART_BYTES:
             whole = b"".join([chunk async for chunk in measured])
             measured.check(sha256)
-            await self.put_whole(key, whole, content_type)
+            await self.put_whole([(key, whole, content_type)])
             return
         with _store_errors():
             try:
@@ -90,9 +94,28 @@ class ObjectStoreOfArtifacts:
                 await obstore.delete_async(self._store, key)
                 raise
 
-    async def put_whole(self, key: str, content: bytes, content_type: str) -> None:
-        """Store a small object whose bytes are known to be right."""
+    async def put_whole(self, objects: Sequence[tuple[str, bytes, str]]) -> None:
+        """Store small objects whose bytes are known to be right: key, content, content type.
+
+        When this raises, some may be stored, and none is being stored any more.
+        """
         with _store_errors():
+            if isinstance(self._store, LocalStore):
+                # Each would be a way to a thread and back: longer than it takes to write the file.
+                await asyncio.to_thread(self._put_one_by_one, objects)
+                return
+            put = await asyncio.gather(*map(self._put_beside, objects), return_exceptions=True)
+            for failure in put:
+                if failure is not None:
+                    raise failure
+
+    def _put_one_by_one(self, objects: Sequence[tuple[str, bytes, str]]) -> None:
+        for key, content, _ in objects:
+            obstore.put(self._store, key, content)
+
+    async def _put_beside(self, described: tuple[str, bytes, str]) -> None:
+        key, content, content_type = described
+        async with self._putting:
             await obstore.put_async(
                 self._store, key, content, attributes=self._attributes(content_type)
             )

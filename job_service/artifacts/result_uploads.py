@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from job_service.artifacts.objects import (
     ContentMismatchError,
@@ -27,9 +26,6 @@ from job_service.store.leases import (
     LeaseStore,
 )
 
-#: Objects put at the same time for calls that bring several.
-_PUT_AT_ONCE: Final = 16
-
 
 class ResultUploads:
     """Large files one by one, small ones together, the last of them with the job's completion.
@@ -44,7 +40,6 @@ class ResultUploads:
         self._table = table
         self._leases = leases
         self._objects = objects
-        self._putting = asyncio.Semaphore(_PUT_AT_ONCE)
 
     async def take(
         self, lease: LeaseKey, artifact: NewArtifact, content: AsyncIterable[bytes]
@@ -105,19 +100,16 @@ class ResultUploads:
         for index, (artifact, content) in enumerate(files):
             await _check(index, artifact, content)
         announced = await self._announced(lease, [artifact for artifact, _ in files])
-        put = await asyncio.gather(
-            *(self._put(row, content) for row, (_, content) in zip(announced, files, strict=True)),
-            return_exceptions=True,
-        )
-        for failure in put:
-            if failure is not None:
-                await self._remove_swept(announced)
-                raise failure
+        objects = [
+            (row.object_key, content, row.content_type)
+            for row, (_, content) in zip(announced, files, strict=True)
+        ]
+        try:
+            await self._objects.put_whole(objects)
+        except RefusedError:
+            await self._remove_swept(announced)
+            raise
         return announced
-
-    async def _put(self, row: ArtifactRow, content: bytes) -> None:
-        async with self._putting:
-            await self._objects.put_whole(row.object_key, content, row.content_type)
 
     async def _announced(
         self, lease: LeaseKey, artifacts: Sequence[NewArtifact]

@@ -7,8 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from PIL import Image, ImageOps
 
@@ -60,14 +59,15 @@ async def in_picture_thread(work: Callable[..., Result], *arguments: Any) -> Res
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
 
 
-def read_picture(path: Path, sizes: Sequence[int] = SIZES) -> Picture | None:
-    """Measure the picture at ``path`` and make its thumbnails; blocks.
+def read_picture(file: BinaryIO, sizes: Sequence[int] = SIZES) -> Picture | None:
+    """Measure the picture in ``file`` and make its thumbnails; blocks.
 
     None for what is no picture, is damaged, or has more than 8192 by 8192 pixels: a small
     file can unpack to any size. Of animations the first frame counts. Nothing is enlarged.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        file.seek(0)
+        with Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > _MOST_PIXELS:
                 return None

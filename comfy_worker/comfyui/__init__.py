@@ -5,7 +5,7 @@
 
 from comfy_worker.comfyui.backend import ComfyBackend
 from comfy_worker.comfyui.catalogue import Catalogue
-from comfy_worker.comfyui.client import Download, Timeouts
+from comfy_worker.comfyui.client import Timeouts
 from comfy_worker.comfyui.driver_settings import DriverSettings
 from comfy_worker.comfyui.errors import (
     ComfyError,
@@ -44,6 +44,7 @@ from comfy_worker.comfyui.progress import Phase, Progress
 from comfy_worker.comfyui.reporting import Observers
 from comfy_worker.comfyui.sent_pictures import SentPicture
 from comfy_worker.comfyui.server_info import ServerInfo
+from comfy_worker.comfyui.transport import Download
 from comfy_worker.comfyui.uploads import Uploads
 
 __all__ = [

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from comfy_worker.comfyui.catalogue import Catalogue, catalogue_of
-from comfy_worker.comfyui.client import ComfyClient, Download
+from comfy_worker.comfyui.client import ComfyClient
 from comfy_worker.comfyui.driver_settings import DriverSettings
 from comfy_worker.comfyui.failures import FailureCode, failure_of_paths
 from comfy_worker.comfyui.forbidden_paths import forbidden_paths
@@ -20,6 +20,7 @@ from comfy_worker.comfyui.prompt_run import PromptRun
 from comfy_worker.comfyui.reporting import Observers
 from comfy_worker.comfyui.server_info import ServerInfo
 from comfy_worker.comfyui.session import Session
+from comfy_worker.comfyui.transport import Download
 from comfy_worker.comfyui.uploads import Uploads
 from comfy_worker.comfyui.withdrawal import withdraw
 
@@ -117,10 +118,10 @@ class ComfyBackend:
 
         ``adopt`` holds prompt ids of earlier tries, latest first: one that is still
         queued, running, or has succeeded is taken over instead of rendering again.
-        ``scratch`` is a folder for pictures that nodes send instead of saving them; without
-        one they are dropped. ``anew`` runs a prompt id a second time, forgetting the first.
-        Cancelling the coroutine leaves the prompt with ComfyUI. A graph with paths that lead
-        out of ComfyUI's folders fails without being sent.
+        ``scratch`` is a folder for pictures that nodes send instead of saving them, made when the
+        first comes; without one they are dropped. ``anew`` runs a prompt id a second time,
+        forgetting the first. Cancelling the coroutine leaves the prompt with ComfyUI. A graph
+        with paths that lead out of ComfyUI's folders fails without being sent.
         """
         forbidden = forbidden_paths(graph)
         if forbidden:
@@ -163,13 +164,17 @@ class ComfyBackend:
             pause=asyncio.sleep,
         )
 
-    async def fetch(self, file: OutputFile, destination: Path, *, max_bytes: int) -> Download:
-        """Copy an output to ``destination``.
+    async def fetch(
+        self, file: OutputFile, destination: Path, *, max_bytes: int, most_in_memory: int = 0
+    ) -> Download:
+        """Take an output: into memory, or what is larger than that to ``destination``.
 
         Raises OutputMissingError, OutputTooLargeError, ComfyUnreachableError and
         UnexpectedAnswerError; an unfinished file may remain then.
         """
-        return await self._client.download(file, destination, max_bytes=max_bytes)
+        return await self._client.download(
+            file, destination, max_bytes=max_bytes, most_in_memory=most_in_memory
+        )
 
     async def catalogue(self) -> Catalogue:
         """Read what this ComfyUI offers.

@@ -24,7 +24,7 @@ from comfy_worker.comfyui.prompt_state import (
 )
 from comfy_worker.comfyui.rejection import input_errors_of, rejection_of
 from comfy_worker.comfyui.server_info import ServerInfo, server_info_of
-from comfy_worker.comfyui.transport import Transport, excerpt, json_of
+from comfy_worker.comfyui.transport import Download, Transport, excerpt, json_of
 
 _SLOWEST_UPLOAD: Final = 256 * 1024
 """Bytes a second."""
@@ -55,15 +55,6 @@ class Submitted:
 
     prompt_id: str
     refused: tuple[InputError, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A file fetched from ComfyUI: its size in bytes, SHA-256 in hex, and media type."""
-
-    size: int
-    sha256: str
-    media_type: str
 
 
 class ComfyClient:
@@ -214,8 +205,10 @@ class ComfyClient:
             await self._transport.get_json("system_stats", seconds=self._timeouts.read)
         )
 
-    async def download(self, file: OutputFile, destination: Path, *, max_bytes: int) -> Download:
-        """``GET /view`` into ``destination``, which is overwritten.
+    async def download(
+        self, file: OutputFile, destination: Path, *, max_bytes: int, most_in_memory: int
+    ) -> Download:
+        """``GET /view``; what is larger than ``most_in_memory`` goes to ``destination``.
 
         Raises OutputMissingError where ComfyUI no longer has the file (recording 03) or
         refuses its name (recording 10), and OutputTooLargeError; an unfinished file may
@@ -223,11 +216,12 @@ class ComfyClient:
         """
         query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.folder}
         try:
-            size, sha256, media_type = await self._transport.download(
+            return await self._transport.download(
                 "view",
                 query,
                 destination,
                 max_bytes=max_bytes,
+                most_in_memory=most_in_memory,
                 pause_seconds=self._timeouts.download_pause,
             )
         except UnexpectedAnswerError as error:
@@ -236,7 +230,6 @@ class ComfyClient:
                     f"ComfyUI answers {error.status} for its {file.folder} file {file.filename!r}"
                 ) from error
             raise
-        return Download(size, sha256, media_type)
 
     def websocket(
         self, client_id: str

@@ -78,6 +78,7 @@ class SentPictures:
         if self._bytes_left < 0:
             self._are_dropped = True
             return True
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"websocket_{len(self._pictures) + 1:05}_.png"
         path.write_bytes(event.data)
         self._pictures.append(SentPicture(node_id, path))

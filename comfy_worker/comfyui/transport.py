@@ -9,6 +9,7 @@ import json
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -28,11 +29,22 @@ from comfy_worker.comfyui.health import Health
 _LARGEST_ANSWER: Final = 128 * 1024 * 1024
 _LARGEST_FRAME: Final = 256 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
-_BUFFER: Final = 64 * 1024
-"""Bytes of a download that are written when it ends: a small file needs no way to a thread."""
 _CONNECT_SECONDS: Final = 5.0
 _READ_ATTEMPTS: Final = 3
 _LONGEST_EXCERPT: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The body of an answer: its size in bytes, SHA-256 (32 bytes) and media type.
+
+    ``content`` is None when it was written to disk.
+    """
+
+    size: int
+    sha256: bytes
+    media_type: str
+    content: bytes | None
 
 
 class Transport:
@@ -108,13 +120,14 @@ class Transport:
         destination: Path,
         *,
         max_bytes: int,
+        most_in_memory: int,
         pause_seconds: float,
-    ) -> tuple[int, str, str]:
-        """Write an answer's body to ``destination``; return its size, SHA-256 and media type.
+    ) -> Download:
+        """Take an answer's body: into memory, or what is larger to ``destination``.
 
-        Up to three attempts, each overwriting the file. ``pause_seconds`` bounds the
-        time between two chunks. Raises UnexpectedAnswerError unless 200, and
-        OutputTooLargeError.
+        Up to three attempts, each overwriting the file, whose folder is made if need be.
+        ``pause_seconds`` bounds the time between two chunks. Raises UnexpectedAnswerError unless
+        200, and OutputTooLargeError.
         """
         async for attempt in _repeated_reading():
             with attempt:
@@ -130,9 +143,7 @@ class Transport:
                             raise UnexpectedAnswerError(
                                 f"GET /{path} answered {response.status}", status=response.status
                             )
-                        with await to_thread(destination.open, "wb", _BUFFER) as target:
-                            size, sha256 = await _copy(response.content, target, max_bytes)
-                        return size, sha256, response.content_type
+                        return await _body(response, destination, max_bytes, most_in_memory)
         raise AssertionError  # pragma: no cover - tenacity re-raises the last error
 
     @asynccontextmanager
@@ -225,19 +236,35 @@ async def _read(response: aiohttp.ClientResponse, path: str) -> bytes:
     return b"".join(parts)
 
 
-async def _copy(source: aiohttp.StreamReader, target: BinaryIO, max_bytes: int) -> tuple[int, str]:
+async def _body(
+    response: aiohttp.ClientResponse, destination: Path, max_bytes: int, most_in_memory: int
+) -> Download:
     digest = hashlib.sha256()
     size = 0
-    async for chunk in source.iter_chunked(_CHUNK):
-        size += len(chunk)
-        if size > max_bytes:
-            raise OutputTooLargeError(f"the file exceeds {max_bytes} bytes")
-        digest.update(chunk)
-        if size <= _BUFFER:  # only copied
-            target.write(chunk)
-        else:
-            await to_thread(target.write, chunk)
-    return size, digest.hexdigest()
+    kept: list[bytes] = []
+    target: BinaryIO | None = None
+    try:
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                raise OutputTooLargeError(f"the file exceeds {max_bytes} bytes")
+            digest.update(chunk)
+            kept.append(chunk)
+            if size > most_in_memory:
+                if target is None:
+                    target = await to_thread(_opened_anew, destination)
+                await to_thread(target.writelines, kept)
+                kept.clear()
+    finally:
+        if target is not None:
+            await to_thread(target.close)
+    content = b"".join(kept) if target is None else None
+    return Download(size, digest.digest(), response.content_type, content)
+
+
+def _opened_anew(path: Path) -> BinaryIO:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return path.open("wb")
 
 
 def _repeated_reading() -> AsyncRetrying:

@@ -6,7 +6,6 @@ Only headers are read, wherever in a file of any size they stand.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
 
 _LARGEST_HEADER: Final = 1024
@@ -40,41 +39,39 @@ class Video:
     seconds: float | None
 
 
-def read_mp4(path: Path) -> Video:
+def read_mp4(file: BinaryIO) -> Video:
     """Measure an MP4 or QuickTime file; raises DamagedContainerError and OSError."""
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        seconds: float | None = None
-        size = (0, 0)
-        for kind, start, stop in _boxes(file, 0, end):
-            if kind != b"moov":
-                continue
-            for inner, inner_start, inner_stop in _boxes(file, start, stop):
-                if inner == b"mvhd":
-                    seconds = _movie_seconds(_header(file, inner_start, inner_stop))
-                elif inner == b"trak" and size == (0, 0):
-                    size = _track_size(file, inner_start, inner_stop)
-        return Video(*size, seconds)
+    end = file.seek(0, 2)
+    seconds: float | None = None
+    size = (0, 0)
+    for kind, start, stop in _boxes(file, 0, end):
+        if kind != b"moov":
+            continue
+        for inner, inner_start, inner_stop in _boxes(file, start, stop):
+            if inner == b"mvhd":
+                seconds = _movie_seconds(_header(file, inner_start, inner_stop))
+            elif inner == b"trak" and size == (0, 0):
+                size = _track_size(file, inner_start, inner_stop)
+    return Video(*size, seconds)
 
 
-def read_webm(path: Path) -> Video:
+def read_webm(file: BinaryIO) -> Video:
     """Measure a WebM or Matroska file; raises DamagedContainerError and OSError."""
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        seconds: float | None = None
-        width = height = 0
-        for segment, start, stop in _elements(file, 0, end):
-            if segment != _SEGMENT:
-                continue
-            for kind, inner_start, inner_stop in _elements(file, start, stop):
-                if kind == _INFO:
-                    seconds = _info_seconds(file, inner_start, inner_stop)
-                elif kind == _TRACKS:
-                    width, height = _video_size(file, inner_start, inner_stop)
-                elif kind == _CLUSTER:
-                    break
-            break
-        return Video(width, height, seconds)
+    end = file.seek(0, 2)
+    seconds: float | None = None
+    width = height = 0
+    for segment, start, stop in _elements(file, 0, end):
+        if segment != _SEGMENT:
+            continue
+        for kind, inner_start, inner_stop in _elements(file, start, stop):
+            if kind == _INFO:
+                seconds = _info_seconds(file, inner_start, inner_stop)
+            elif kind == _TRACKS:
+                width, height = _video_size(file, inner_start, inner_stop)
+            elif kind == _CLUSTER:
+                break
+        break
+    return Video(width, height, seconds)
 
 
 def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:

@@ -5,8 +5,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from PIL import Image
 from tinytag import ParseError, TinyTag, UnsupportedFormatError
@@ -18,7 +17,7 @@ _FORMATS: Final = ("PNG", "GIF", "WEBP", "AVIF")
 _MOST_ANIMATION_PIXELS: Final = 2**31
 """Of all frames: Pillow has to unpack them one by one, about 10 s for so many."""
 _LONGEST_SECONDS: Final = 10.0 * 365 * 24 * 3600
-_VIDEOS: Final[Mapping[str, Callable[[Path], Video]]] = {
+_VIDEOS: Final[Mapping[str, Callable[[BinaryIO], Video]]] = {
     "video/mp4": read_mp4,
     "video/quicktime": read_mp4,
     "video/webm": read_webm,
@@ -51,29 +50,29 @@ class Measures:
     duration: timedelta | None = None
 
 
-def measure(path: Path, media_type: str) -> Measures:
+def measure(file: BinaryIO, media_type: str) -> Measures:
     """Measure a file of this type; blocks. Nothing is known of one that cannot be read."""
     try:
+        file.seek(0)
         if media_type in _VIDEOS:
-            video = _VIDEOS[media_type](path)
+            video = _VIDEOS[media_type](file)
             return Measures(video.width, video.height, _duration(video.seconds))
         if media_type.startswith("audio/"):
-            return Measures(duration=_duration(_audio_seconds(path)))
+            return Measures(duration=_duration(_audio_seconds(file)))
         if media_type in _ANIMATED:
-            return Measures(duration=_duration(_animation_seconds(path)))
+            return Measures(duration=_duration(_animation_seconds(file)))
     except _UNREADABLE:
         return Measures()
     return Measures()
 
 
-def _audio_seconds(path: Path) -> float | None:
-    with path.open("rb") as file:
-        return TinyTag.get(file_obj=file, tags=False, duration=True).duration
+def _audio_seconds(file: BinaryIO) -> float | None:
+    return TinyTag.get(file_obj=file, tags=False, duration=True).duration
 
 
-def _animation_seconds(path: Path) -> float | None:
+def _animation_seconds(file: BinaryIO) -> float | None:
     """Add up what each frame is shown for; None for a still picture."""
-    with Image.open(path, formats=_FORMATS) as image:
+    with Image.open(file, formats=_FORMATS) as image:
         frames = getattr(image, "n_frames", 1)
         if frames < 2 or frames * image.width * image.height > _MOST_ANIMATION_PIXELS:
             return None

@@ -1,7 +1,6 @@
 """One leased job, from its graph to the outcome that job_service has taken."""
 
 import asyncio
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from comfy_worker.worker.recipe import UnknownRecipeError, graph_of
 from comfy_worker.worker.reports import failure_error, job_error, loss_error
 from comfy_worker.worker.result_upload import ResultUpload
 from comfy_worker.worker.run_times import RunTimes, kind_of
+from comfy_worker.worker.scratch_folder import scratch_folder
 from comfy_worker.worker.service_errors import JobServiceError, LeaseLostError
 
 _RELEASE_SECONDS: Final = 5.0
@@ -163,8 +163,8 @@ class JobRun:
 
     async def _run(self) -> None:
         try:
-            with tempfile.TemporaryDirectory(prefix="comfy-worker-") as folder:
-                await self._render_and_settle(Path(folder))
+            with scratch_folder() as folder:
+                await self._render_and_settle(folder)
         except UnknownRecipeError as error:
             await self._fail(job_error_pb2.ERROR_CODE_INVALID_WORKFLOW, message=str(error))
         except InputMissingError as error:

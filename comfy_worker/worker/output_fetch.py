@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Final, TypeAlias
@@ -38,7 +39,7 @@ Output: TypeAlias = OutputFile | OutputText | SentPicture
 class FetchedOutput:
     """``size`` in bytes, ``sha256`` as 32 bytes; the measures of pictures are in ``picture``.
 
-    ``content`` is None when the file is large, and still on disk.
+    ``content`` is None when the file is large, and on disk.
     """
 
     size: int
@@ -63,36 +64,33 @@ def name_of(output: Output) -> str:
 async def fetch_output(
     output: Output, path: Path, backend: ComfyBackend, *, max_bytes: int, most_in_memory: int
 ) -> FetchedOutput:
-    """Bring an output to ``path``, which is overwritten, and look at it.
-
-    A file of at most ``most_in_memory`` bytes is taken into memory.
+    """Bring an output into memory, or when it is larger than that to ``path``, and look at it.
 
     Raises OutputMissingError, also for an empty file, OutputTooLargeError,
     ComfyUnreachableError and UnexpectedAnswerError.
     """
-    declared = ""
     match output:
         case OutputFile():
-            download = await _download(output, path, backend, max_bytes)
-            size, digest = download.size, bytes.fromhex(download.sha256)
-            declared = download.media_type
+            found = await _download(output, path, backend, max_bytes, most_in_memory)
         case OutputText(text=text):
             content = text.encode(errors="replace")
-            await asyncio.to_thread(path.write_bytes, content)
-            size, digest = len(content), hashlib.sha256(content).digest()
+            digest = hashlib.sha256(content).digest()
+            found = Download(len(content), digest, "text/plain", content)
         case SentPicture(path=kept):
-            size, digest = await asyncio.to_thread(_take_over, kept, path)
-    if size == 0:
+            found = await asyncio.to_thread(_take_over, kept, path, most_in_memory)
+    if found.size == 0:
         raise OutputMissingError(f"{name_of(output)!r} is empty")
-    if size > max_bytes:
+    if found.size > max_bytes:
         raise OutputTooLargeError(f"{name_of(output)!r} exceeds {max_bytes} bytes")
-    return await in_picture_thread(
-        _describe, output, path, size, digest, declared, size <= most_in_memory
-    )
+    if isinstance(output, OutputText):
+        return FetchedOutput(
+            found.size, found.sha256, found.media_type, Measures(), None, found.content
+        )
+    return await in_picture_thread(_describe, output, path, found)
 
 
 async def _download(
-    file: OutputFile, path: Path, backend: ComfyBackend, max_bytes: int
+    file: OutputFile, path: Path, backend: ComfyBackend, max_bytes: int, most_in_memory: int
 ) -> Download:
     """Fetch a file, also from a ComfyUI that is just being restarted: its files stay."""
     async for attempt in AsyncRetrying(
@@ -102,29 +100,28 @@ async def _download(
         reraise=True,
     ):
         with attempt:
-            return await backend.fetch(file, path, max_bytes=max_bytes)
+            return await backend.fetch(
+                file, path, max_bytes=max_bytes, most_in_memory=most_in_memory
+            )
     raise AssertionError  # pragma: no cover - tenacity re-raises the last error
 
 
-def _take_over(kept: Path, path: Path) -> tuple[int, bytes]:
-    kept.replace(path)
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").digest()
-    return path.stat().st_size, digest
-
-
-def _describe(
-    output: Output, path: Path, size: int, digest: bytes, declared: str, take: bool
-) -> FetchedOutput:
-    if isinstance(output, OutputText):
-        media_type, measures, picture = "text/plain", Measures(), None
+def _take_over(kept: Path, path: Path, most_in_memory: int) -> Download:
+    size = kept.stat().st_size
+    content: bytes | None = None
+    if size <= most_in_memory:
+        content = kept.read_bytes()
+        kept.unlink()
+        digest = hashlib.sha256(content).digest()
     else:
+        kept.replace(path)
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-        media_type = media_type_of(head, name_of(output), declared)
-        measures, picture = measure(path, media_type), read_picture(path)
-    content = None
-    if take:
-        content = path.read_bytes()
-        path.unlink()
-    return FetchedOutput(size, digest, media_type, measures, picture, content)
+            digest = hashlib.file_digest(file, "sha256").digest()
+    return Download(size, digest, "", content)
+
+
+def _describe(output: Output, path: Path, found: Download) -> FetchedOutput:
+    with path.open("rb") if found.content is None else io.BytesIO(found.content) as file:
+        media_type = media_type_of(file.read(_HEAD_BYTES), name_of(output), found.media_type)
+        measures, picture = measure(file, media_type), read_picture(file)
+    return FetchedOutput(found.size, found.sha256, media_type, measures, picture, found.content)

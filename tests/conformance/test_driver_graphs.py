@@ -125,7 +125,8 @@ async def test_an_animation_is_known_with_its_length(
     path = tmp_path / "animation.webp"
     path.write_bytes(content)
     assert media_type_of(content[:512], "animation.webp") == "image/webp"
-    assert measure(path, "image/webp").duration == timedelta(seconds=0.75)
+    with path.open("rb") as animation:
+        assert measure(animation, "image/webp").duration == timedelta(seconds=0.75)
 
 
 async def test_a_seed_of_64_bits_reaches_the_picture(

@@ -10,7 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from comfy_worker.thumbnails import read_picture
+from comfy_worker.thumbnails import Picture, read_picture
+
+
+def read(path: Path) -> Picture | None:
+    with path.open("rb") as file:
+        return read_picture(file)
 
 
 def save(image: Image.Image, path: Path, kind: str, **options: object) -> Path:
@@ -20,7 +25,7 @@ def save(image: Image.Image, path: Path, kind: str, **options: object) -> Path:
 
 def test_three_sizes_smallest_first(tmp_path: Path) -> None:
     path = save(Image.new("RGB", (832, 1216), (200, 30, 40)), tmp_path / "a", "PNG")
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     assert (picture.width, picture.height) == (832, 1216)
     assert [(t.size, t.width, t.height) for t in picture.thumbnails] == [
@@ -42,7 +47,7 @@ def test_three_sizes_smallest_first(tmp_path: Path) -> None:
 
 def test_small_pictures_are_not_enlarged(tmp_path: Path) -> None:
     path = save(Image.new("RGB", (64, 96)), tmp_path / "a", "PNG")
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     assert {(t.width, t.height) for t in picture.thumbnails} == {(64, 96)}
 
@@ -65,14 +70,14 @@ def test_small_pictures_are_not_enlarged(tmp_path: Path) -> None:
 )
 def test_every_colour_mode(mode: str, kind: str, tmp_path: Path) -> None:
     path = save(Image.new(mode, (700, 350)), tmp_path / "a", kind)
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     assert [(t.width, t.height) for t in picture.thumbnails] == [(150, 75), (300, 150), (600, 300)]
 
 
 def test_transparency_is_kept(tmp_path: Path) -> None:
     path = save(Image.new("RGBA", (200, 200), (0, 0, 0, 0)), tmp_path / "a", "PNG")
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     with Image.open(io.BytesIO(picture.thumbnails[0].content)) as image:
         assert image.convert("RGBA").getpixel((5, 5)) == (0, 0, 0, 0)
@@ -80,7 +85,7 @@ def test_transparency_is_kept(tmp_path: Path) -> None:
 
 def test_deep_greys_are_scaled_not_clipped(tmp_path: Path) -> None:
     path = save(Image.new("I;16", (200, 200), 0x4000), tmp_path / "a", "PNG")
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     with Image.open(io.BytesIO(picture.thumbnails[0].content)) as image:
         grey = image.convert("L").getpixel((5, 5))
@@ -91,7 +96,7 @@ def test_deep_greys_are_scaled_not_clipped(tmp_path: Path) -> None:
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (100, 100), colour) for colour in ("red", "blue")]
     path = save(frames[0], tmp_path / "a", "WEBP", save_all=True, append_images=frames[1:])
-    picture = read_picture(path)
+    picture = read(path)
     assert picture is not None
     with Image.open(io.BytesIO(picture.thumbnails[0].content)) as image:
         pixel = image.convert("RGB").getpixel((50, 50))
@@ -110,13 +115,13 @@ def test_a_decompression_bomb_is_not_unpacked(side: int, tmp_path: Path) -> None
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
     )
-    assert read_picture(path) is None
+    assert read(path) is None
 
 
 def test_a_cut_picture_is_none(tmp_path: Path) -> None:
     path = save(Image.effect_noise((300, 300), 90), tmp_path / "a", "PNG")
     path.write_bytes(path.read_bytes()[:1000])
-    assert read_picture(path) is None
+    assert read(path) is None
 
 
 @settings(
@@ -131,4 +136,4 @@ def test_a_cut_picture_is_none(tmp_path: Path) -> None:
 def test_anything_else_is_none(magic: bytes, rest: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(magic + rest)
-    assert read_picture(path) is None
+    assert read(path) is None

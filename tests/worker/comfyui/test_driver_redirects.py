@@ -63,7 +63,9 @@ async def upload(transport: Transport, folder: Path) -> None:
 
 
 async def download(transport: Transport, folder: Path) -> None:
-    await transport.download("view", {"a": "b"}, folder / "got", max_bytes=99, pause_seconds=5)
+    await transport.download(
+        "view", {"a": "b"}, folder / "got", max_bytes=99, most_in_memory=0, pause_seconds=5
+    )
 
 
 REQUESTS: list[Callable[[Transport, Path], Awaitable[object]]] = [

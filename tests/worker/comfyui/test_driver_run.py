@@ -35,7 +35,7 @@ async def test_a_picture_with_progress_per_step(backend: ComfyBackend, tmp_path:
     download = await backend.fetch(file, tmp_path / "picture", max_bytes=LARGE)
     content = (tmp_path / "picture").read_bytes()
     assert download.size == len(content)
-    assert download.sha256 == hashlib.sha256(content).hexdigest()
+    assert download.sha256 == hashlib.sha256(content).digest()
     assert download.media_type == "image/png"
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.size == (64, 96)

@@ -6,7 +6,9 @@ What others sent is in there; it never starts a line of its own and never drives
 import io
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -29,20 +31,10 @@ def configure(level: LogLevel, form: LogFormat) -> None:
         else [
             _printable_values,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=_indented_traceback
+                columns=None if sys.stderr.isatty() else _PLAIN_COLUMNS,
+                exception_formatter=_indented_traceback,
             ),
         ]
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -52,10 +44,45 @@ def configure(level: LogLevel, form: LogFormat) -> None:
         )
     )
     handler.addFilter(_worth_a_line)
+    number = logging.getLevelName(level.upper())
+    structlog.configure(
+        processors=[*shared, *rendering],
+        logger_factory=_Lines(handler),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        cache_logger_on_first_use=True,
+    )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     if level is not LogLevel.DEBUG:
         # Announces every connection; what it migrates is logged by the caller.
         logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Makes loggers that write to a handler's stream, in turn with the handler.
+
+    Not by way of its records: making one and copying it twice takes longer than all else about a
+    line, and every call that changes something is one.
+    """
+
+    def __init__(self, handler: "logging.StreamHandler[TextIO]") -> None:
+        self._handler = handler
+        self._named = structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__])
+
+    def __call__(self, *args: Any) -> "_Line":
+        return _Line(self._named(*args).name, self._write)
+
+    def _write(self, line: str) -> None:
+        with self._handler.lock or nullcontext():
+            self._handler.stream.write(f"{line}\n")
+            self._handler.flush()
+
+
+class _Line:
+    """What structlog calls with a line that is ready, by the name of its level."""
+
+    def __init__(self, name: str, write: Callable[[str], None]) -> None:
+        self.name = name
+        self.debug = self.info = self.warning = self.error = self.critical = write
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
@@ -71,6 +98,23 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
         str(record.msg).startswith("Invalid encoding on")
         or (kind is not None and kind.__name__ == "ExecuteBatchError")
     )
+
+
+def _plain(key: str, value: object) -> str:
+    shown = value if isinstance(value, str) and not _QUOTED.intersection(value) else repr(value)
+    return f"{key}={shown}"
+
+
+_QUOTED: Final = frozenset(" \t=\r\n\"'")
+
+#: As structlog has them, without the work that colours take.
+_PLAIN_COLUMNS: Final = [
+    structlog.dev.Column("timestamp", lambda _, value: str(value)),
+    structlog.dev.Column("level", lambda _, value: f"[{value:9}]"),
+    structlog.dev.Column("event", lambda _, value: f"{value!s:30}"),
+    structlog.dev.Column("logger", lambda _, value: f"[{value}]"),
+    structlog.dev.Column("", _plain),
+]
 
 
 def _printable_values(

@@ -4,11 +4,13 @@ A line holds names and numbers only: no prompt, no graph, no token, no text that
 Heartbeats and progress reports change nothing worth one, and so does a lease call that got no job.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Self
 
 import structlog
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from job_service.api.call_kind import SERVICES
@@ -145,11 +147,16 @@ class Audit:
 
     def _note(self, message: Message, paths: Mapping[str, str]) -> None:
         for name, path in paths.items():
-            found = list(dict.fromkeys(_values(message, path.split("."))))
-            if found:
-                self._about[name] = found[0] if len(found) == 1 else found[:_MOST_VALUES]
-            if len(found) > _MOST_VALUES:
-                self._about[f"{name}_count"] = len(found)
+            values = _reader(message.DESCRIPTOR, path)(message)
+            if len(values) == 1:
+                self._about[name] = values[0]
+            elif values:
+                self._note_several(name, list(dict.fromkeys(values)))
+
+    def _note_several(self, name: str, values: Sequence[Any]) -> None:
+        self._about[name] = values[0] if len(values) == 1 else values[:_MOST_VALUES]
+        if len(values) > _MOST_VALUES:
+            self._about[f"{name}_count"] = len(values)
 
     def _write(self, code: str, reason: str) -> None:
         caller = self.caller
@@ -162,30 +169,43 @@ class Audit:
         _log.info("audit", method=self._method, **who, **self._about, **outcome)
 
 
-def _values(message: Message, path: list[str]) -> Iterable[Any]:
-    """What is set at a path; of repeated fields on the way, each."""
-    name, *rest = path
-    described = message.DESCRIPTOR.fields_by_name[name]
-    value = getattr(message, name)
-    if described.is_repeated:
-        values = value
-    elif described.has_presence:
-        values = [value] if message.HasField(name) else []
-    else:
-        values = [value] if value else []
-    for one in values:
-        if rest:
-            yield from _values(one, rest)
+@cache  # every call that changes something is read by some
+def _reader(described: Descriptor, path: str) -> Callable[[Message], Sequence[Any]]:
+    """What reads everything that is set at a path; of repeated fields on the way, each."""
+    name, _, rest = path.partition(".")
+    field = described.fields_by_name[name]
+    plain = _plain(field)
+    within = _reader(field.message_type, rest) if rest else None
+
+    is_repeated, has_presence = field.is_repeated, field.has_presence
+
+    def read(message: Message) -> Sequence[Any]:
+        value = getattr(message, name)
+        if is_repeated:
+            found: Iterable[Any] = value
+        elif message.HasField(name) if has_presence else value:
+            found = (value,)
         else:
-            yield _plain(described, one)
+            return ()
+        if within is None:
+            return [plain(one) for one in found]
+        return [each for one in found for each in within(one)]
+
+    return read
 
 
-def _plain(described: Any, value: Any) -> Any:
-    """A number, or a short text on one line; of an enumeration, the name."""
-    if described.enum_type is not None:
-        known = described.enum_type.values_by_number.get(value)
-        return known.name if known is not None else value
-    if isinstance(value, str):
-        shown = value[:_LONGEST_VALUE]
-        return shown if shown.isprintable() else ascii(shown)
+def _plain(field: FieldDescriptor) -> Callable[[Any], Any]:
+    """What makes a number, or a short text on one line; of an enumeration, the name."""
+    if field.enum_type is not None:
+        names = {known.number: known.name for known in field.enum_type.values}
+        return lambda value: names.get(value, value)
+    return _text if field.type == FieldDescriptor.TYPE_STRING else _itself
+
+
+def _text(value: str) -> str:
+    shown = value[:_LONGEST_VALUE]
+    return shown if shown.isprintable() else ascii(shown)
+
+
+def _itself(value: Any) -> Any:
     return value

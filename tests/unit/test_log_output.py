@@ -1,6 +1,7 @@
 """What others sent is in the log, but never a line of its own, and never drives a terminal."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,46 @@ def test_for_people_every_event_is_one_line_that_drives_no_terminal(package: str
     events = [line for line in lines if not line.startswith("    ")]  # others are of tracebacks
     assert len(events) == 4 * len(TEXTS)
     assert all(" [warning  ] " in line or " [error    ] " in line for line in events)
+
+
+_TOGETHER = """
+import logging
+import structlog
+from job_service import log_output
+from job_service.settings import LogFormat, LogLevel
+
+log_output.configure(LogLevel.INFO, LogFormat.{form})
+for log in structlog.get_logger("audit"), logging.getLogger("audit"):
+    log.debug("not shown")
+    log.info("%s of %s", "one", 2)
+    try:
+        raise ValueError("text")
+    except ValueError:
+        log.exception("failed")
+structlog.get_logger().info("of the module")
+"""
+
+
+@pytest.mark.parametrize("form", ["JSON", "CONSOLE"])
+def test_lines_look_alike_whoever_writes_them(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TOGETHER.format(form=form)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    *lines, unnamed = re.sub(r"20[-0-9]+T[0-9:.]+Z|line \d+", "…", done.stderr).splitlines()
+    half = len(lines) // 2
+    ours, theirs = lines[:half], lines[half:]
+    if form == "JSON":
+        assert list(map(json.loads, ours)) == list(map(json.loads, theirs))
+        assert json.loads(unnamed)["logger"] == "__main__"
+    else:
+        assert ours == theirs
+        assert " [info     ] one of 2                       [audit]" in ours[0]
+        assert unnamed.endswith("[__main__]")
+    assert "not shown" not in done.stderr
 
 
 def test_there_are_texts_of_every_kind() -> None:

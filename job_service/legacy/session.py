@@ -17,10 +17,11 @@ from tenacity import (
 )
 
 from job_service.cannot_run import CannotRunError
+from job_service.store import driver as store_driver
 from job_service.store.database import Connection
 from job_service.store.migrate import ADVISORY_LOCK
 
-Driver: TypeAlias = psycopg.AsyncConnection[Any]
+Driver: TypeAlias = store_driver.Driver
 
 #: What makes the text of a value the same on every server, and batches fast.
 _SETTINGS: Final = (
@@ -55,7 +56,7 @@ def plain(url: str) -> str:
 async def connect(url: str) -> AsyncIterator[Driver]:
     """A connection in autocommit mode. Raises ImportFailedError when there is no database."""
     try:
-        driver = await psycopg.AsyncConnection.connect(
+        driver = await Driver.connect(
             plain(url),
             autocommit=True,
             row_factory=tuple_row,

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.adapt import AdaptersMap
-from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 from sqlalchemy import URL, text
 
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.store.pool import ConnectionPool, Driver, PoolBusyError, PoolUse
+from job_service.store.driver import Driver
+from job_service.store.pool import ConnectionPool, PoolBusyError, PoolUse
 from job_service.workflows import exact_json
 
 #: A named tuple of the columns.
@@ -81,7 +81,7 @@ class Connection:
 
     async def rows(self, query: bytes, parameters: Parameters = None) -> Sequence[Row]:
         """Run one statement and fetch all its rows."""
-        return await (await self._executed(query, parameters)).fetchall()
+        return await self._driver.rows(query, parameters or {})
 
     async def row(self, query: bytes, parameters: Parameters = None) -> Row | None:
         """Run one statement that answers at most one row."""
@@ -91,12 +91,7 @@ class Connection:
 
     async def run(self, query: bytes, parameters: Parameters = None) -> int:
         """Run one statement and say how many rows it changed."""
-        return (await self._executed(query, parameters)).rowcount
-
-    async def _executed(self, query: bytes, parameters: Parameters) -> psycopg.AsyncCursor[Row]:
-        return await self._driver.cursor(row_factory=namedtuple_row).execute(
-            query, parameters or {}
-        )
+        return await self._driver.run(query, parameters or {})
 
 
 class Database:

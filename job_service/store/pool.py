@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, make_url
 
-Driver: TypeAlias = psycopg.AsyncConnection[Any]
+from job_service.store.driver import Driver
 
 #: How long closing waits for statements that are under way.
 _LAST_STATEMENTS_SECONDS: Final = 5.0
@@ -110,7 +110,7 @@ class ConnectionPool:
         else:
             self._refuse_if_closed()
             losses = self._losses
-            pooled = _Pooled(await psycopg.AsyncConnection.connect(**self._arguments), losses)
+            pooled = _Pooled(await Driver.connect(**self._arguments), losses)
         self._in_use.add(pooled)
         return pooled
 

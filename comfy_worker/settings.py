@@ -1,6 +1,7 @@
 """Settings of comfy_worker: environment variables ``COMFY_WORKER_…``, validated at start."""
 
 import difflib
+import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -86,6 +87,17 @@ def _address(value: str) -> str:
     return value
 
 
+def _is_loopback(address: str) -> bool:
+    """Whether an address (host:port) is on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _listed(value: Any) -> Any:
     """Split a comma-separated text."""
     if isinstance(value, str):
@@ -149,6 +161,10 @@ class Settings(BaseSettings):
     )
     token_file: Path | None = Field(
         default=None, description="file that holds the token; read again when it changes"
+    )
+    token_in_clear: bool = Field(
+        default=False,
+        description="send the token to another machine without TLS, where the way there is trusted",
     )
     tls: bool = Field(default=False, description="speak TLS to job_service")
     tls_ca: Path | None = Field(
@@ -222,6 +238,19 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}TLS_CERT: goes together with {PREFIX}TLS_KEY")
         if self.token is not None and self.token_file is not None:
             raise ValueError(f"{PREFIX}TOKEN: give this or {PREFIX}TOKEN_FILE")
+        return self
+
+    @model_validator(mode="after")
+    def _token_that_nobody_overhears(self) -> Self:
+        has_token = self.token is not None or self.token_file is not None
+        if has_token and not (
+            self.uses_tls or self.token_in_clear or _is_loopback(self.job_service_address)
+        ):
+            raise ValueError(
+                f"{PREFIX}TOKEN: would go to {self.job_service_address} in the clear, for everybody"
+                f" on the way to read; use TLS ({PREFIX}JOB_SERVICE=grpcs://…, {PREFIX}TLS_CA), or"
+                f" allow it where the way is trusted ({PREFIX}TOKEN_IN_CLEAR=true)"
+            )
         return self
 
     @property

@@ -207,7 +207,11 @@ def create_token(
         UUID | None, typer.Option(help="The user that a client's or an admin's token stands for.")
     ] = None,
     worker: Annotated[
-        str, typer.Option(help="The only name that a worker with this token may have.")
+        str,
+        typer.Option(
+            help="The only name that a worker with this token may have; default: that of the "
+            "token. * for any: such a worker can take the place of every other."
+        ),
     ] = "",
     days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="How long it counts; default: for ever.")
@@ -254,7 +258,7 @@ def list_tokens() -> None:
 def revoke_token(
     token_id: Annotated[int, typer.Argument(metavar="ID", help="Its number in the list.")],
 ) -> None:
-    """End a token of the database: within seconds its calls end, and new ones are refused.
+    """End a token of the database: its calls end, and new ones are refused.
 
     One of the tokens file ends when its line is taken out.
     """

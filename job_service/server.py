@@ -140,9 +140,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]:
-    certificates, book = _protection(settings, database)
-    ttl, catch_up = settings.lease_ttl, settings.catch_up_interval.total_seconds()
     hub = Hub()
+    certificates, book = _protection(settings, hub, database)
+    ttl, catch_up = settings.lease_ttl, settings.catch_up_interval.total_seconds()
     objects = _artifact_store(settings.artifact_store)
     artifacts = ArtifactTable(database)
     inputs = InputTable(database, settings.input_retention)
@@ -352,7 +352,7 @@ def _artifact_store(url: str) -> ObjectStoreOfArtifacts:
 
 
 def _protection(
-    settings: Settings, database: Database
+    settings: Settings, hub: Hub, database: Database
 ) -> tuple[Certificates | None, TokenBook | None]:
     """What to listen with and who is known; None: in the clear, and no token is asked for.
 
@@ -364,10 +364,10 @@ def _protection(
     if settings.insecure_listen:
         _log.warning("whoever reaches the port can read and change every job, as was agreed to")
     files = settings.certificate_files
-    return (
-        None if files is None else Certificates(files),
-        TokenBook(TokenTable(database), settings.tokens_file) if settings.asks_for_tokens else None,
-    )
+    certificates = None if files is None else Certificates(files)
+    if not settings.asks_for_tokens:
+        return certificates, None
+    return certificates, TokenBook(hub, TokenTable(database), settings.tokens_file)
 
 
 def _bound(server: grpc.aio.Server, listen: str, certificates: Certificates | None) -> str:

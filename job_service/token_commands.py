@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from job_service import process
 from job_service.access import secret, tokens_file
-from job_service.access.token import problem
+from job_service.access.token import ANY_WORKER, problem, worker_bound_to
 from job_service.cannot_run import CannotRunError
+from job_service.events.announcement import announce
+from job_service.events.hub import TokensChanged
 from job_service.jobs.principal import Role
 from job_service.jobs.refusals import RefusedError
 from job_service.settings import Settings
@@ -31,11 +33,16 @@ async def create(
     worker: str,
     lifetime: timedelta | None,
 ) -> tuple[str, str]:
-    """Make a token in the database; the token, and what to say about it."""
+    """Make a token in the database; the token, and what to say about it.
+
+    ``worker``: the name that a worker's token is bound to, by default that of the token; "*" for
+    any. Raises TokenCommandError.
+    """
+    worker = worker_bound_to(name, role, worker)
     _check(name, role, user_id, worker)
     token = secret.drawn()
-    async with _table(settings) as table:
-        row = await table.add(
+    async with _database(settings) as database:
+        row = await TokenTable(database).add(
             name,
             secret.digest(token),
             role,
@@ -63,6 +70,7 @@ def create_in_file(
     lifetime: timedelta | None,
 ) -> tuple[str, str]:
     """Add a token to a tokens file, which is made if it is missing; as :func:`create`."""
+    worker = worker_bound_to(name, role, worker)
     _check(name, role, user_id, worker)
     token = secret.drawn()
     line = tokens_file.line(
@@ -92,18 +100,20 @@ async def listed(settings: Settings) -> list[tuple[str, ...]]:
             token, expires_at = one.token, one.expires_at
             over = expires_at is not None and expires_at <= datetime.now(UTC)
             state = _state(revoked=False, expired=over, expires_at=expires_at)
-            whose = _whose(token.user_id, token.worker)
+            whose = _whose(token.role, token.user_id, token.worker)
             rows.append(("file", token.label, token.role, whose, "", "", state))
-    async with _table(settings) as table:
-        rows += [_row(row) for row in await table.all()]
+    async with _database(settings) as database:
+        rows += [_row(row) for row in await TokenTable(database).all()]
     return rows
 
 
 async def revoke(settings: Settings, token_id: int) -> None:
-    """End a token of the database; services notice within seconds. Raises TokenCommandError."""
-    async with _table(settings) as table:
-        if not await table.revoke(token_id):
+    """End a token of the database, and its calls. Raises TokenCommandError."""
+    async with _database(settings) as database:
+        if not await TokenTable(database).revoke(token_id):
             raise TokenCommandError(f"there is no token {token_id} that counts")
+        with suppress(RefusedError):  # then services find it by looking, within seconds
+            await announce(database, TokensChanged())
 
 
 def _check(name: str, role: Role, user_id: UUID | None, worker: str) -> None:
@@ -113,7 +123,7 @@ def _check(name: str, role: Role, user_id: UUID | None, worker: str) -> None:
 
 
 @asynccontextmanager
-async def _table(settings: Settings) -> AsyncIterator[TokenTable]:
+async def _database(settings: Settings) -> AsyncIterator[Database]:
     async with AsyncExitStack() as stack:
         try:
             url = await stack.enter_async_context(process.migrated_database(settings))
@@ -126,7 +136,7 @@ async def _table(settings: Settings) -> AsyncIterator[TokenTable]:
         database = Database(url, pool_size=2)
         stack.push_async_callback(database.close)
         try:
-            yield TokenTable(database)
+            yield database
         except RefusedError as error:
             raise TokenCommandError(error.message) from error
 
@@ -137,15 +147,17 @@ def _row(row: TokenRow) -> tuple[str, ...]:
         str(row.id),
         row.name,
         row.role,
-        _whose(row.user_id, row.worker),
+        _whose(Role(row.role), row.user_id, row.worker),
         _time(row.created_at),
         _time(row.last_used_at) if row.last_used_at is not None else "never",
         _state(revoked=row.revoked_at is not None, expired=expired, expires_at=row.expires_at),
     )
 
 
-def _whose(user_id: UUID | None, worker: str) -> str:
-    return f"user {user_id}" if user_id is not None else f"worker {worker}" if worker else ""
+def _whose(role: Role, user_id: UUID | None, worker: str) -> str:
+    if role is Role.WORKER:
+        return f"worker {worker or ANY_WORKER}"
+    return f"user {user_id}" if user_id is not None else ""
 
 
 def _state(*, revoked: bool, expired: bool, expires_at: datetime | None) -> str:

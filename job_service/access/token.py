@@ -10,6 +10,8 @@ from job_service.jobs.principal import NOBODY_IN_PARTICULAR, Principal, Role
 #: Names of tokens and of workers.
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,63}", re.ASCII)
 NAME_RULE: Final = 'must be 1 to 63 letters, digits, ".", "-" and "_"'
+#: Said instead of a worker's name for a token by which any worker may call.
+ANY_WORKER: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Token:
         if user_id is None and self.role is not Role.GATEWAY:
             user_id = NOBODY_IN_PARTICULAR
         return Principal(self.label, self.role, user_id, worker=self.worker)
+
+
+def worker_bound_to(name: str, role: Role, worker: str) -> str:
+    """The worker that a token is bound to, of what was said for it; empty: none in particular."""
+    if role is Role.WORKER and not worker:
+        return name
+    return "" if worker == ANY_WORKER and role is Role.WORKER else worker
 
 
 def problem(name: str, role: Role, user_id: UUID | None, worker: str) -> str | None:

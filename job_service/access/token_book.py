@@ -14,12 +14,14 @@ from job_service.access.changing_files import ChangingFiles
 from job_service.access.credential import Credential, refused
 from job_service.access.token import Token
 from job_service.access.tokens_file import FileToken, TokensFileError
+from job_service.events.hub import CatchUp, Hub, TokensChanged
 from job_service.jobs.principal import Role
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.joined import Joined
 from job_service.store.tokens import TokenRow, TokenTable
 
-#: How soon it is noticed that a token was revoked or has expired, or that the file has changed.
+#: How soon it is noticed that a token has expired or that the file has changed, and that a token
+#: was revoked when the notification of it is lost.
 LOOK_EVERY_SECONDS: Final = 2.0
 _REMEMBERED_SECONDS: Final = 300.0
 _MOST_REMEMBERED: Final = 4096
@@ -31,13 +33,14 @@ _log = structlog.get_logger()
 class TokenBook:
     """Finds tokens by what callers send, and ends calls whose token has ended.
 
-    A token of the database is read once and then looked at again every two seconds, all that are
-    remembered by one statement: a call costs none. One that is not used for five minutes is
-    forgotten.
+    A token of the database is read once and then looked at again when one was revoked, and every
+    two seconds, all that are remembered by one statement: a call costs none. One that is not used
+    for five minutes is forgotten.
     """
 
-    def __init__(self, table: TokenTable, file: Path | None) -> None:
+    def __init__(self, hub: Hub, table: TokenTable, file: Path | None) -> None:
         """Read the file. Raises TokensFileError."""
+        self._hub = hub
         self._table = table
         self._path = file
         self._changing = ChangingFiles([file] if file is not None else [])
@@ -69,16 +72,20 @@ class TokenBook:
 
     async def run(self) -> None:
         """Keep up with the file and the table, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
-            self._look_at_the_file()
-            try:
-                await self._look_at_the_table()
-            except RefusedError as error:
-                # What was known counts on: without the database nobody is served anything.
-                _log.warning("tokens cannot be looked at", reason=error.refusal.reason)
-            for credential in (*self._of_file.values(), *self._remembered.values()):
-                credential.tell()
+        with self._hub.subscribe(TokensChanged(), CatchUp()) as news:
+            while not self._hub.stopping:
+                await news.take(LOOK_EVERY_SECONDS)
+                await self._look()
+
+    async def _look(self) -> None:
+        self._look_at_the_file()
+        try:
+            await self._look_at_the_table()
+        except RefusedError as error:
+            # What was known counts on: without the database nobody is served anything.
+            _log.warning("tokens cannot be looked at", reason=error.refusal.reason)
+        for credential in (*self._of_file.values(), *self._remembered.values()):
+            credential.tell()
 
     def _look_at_the_file(self) -> None:
         if self._path is None or not self._changing.have_changed():

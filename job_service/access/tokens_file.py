@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from job_service.access.token import Token, problem
+from job_service.access.token import ANY_WORKER, Token, problem, worker_bound_to
 from job_service.cannot_run import CannotRunError
 from job_service.jobs.principal import Role
 
@@ -72,8 +72,8 @@ def line(
     words = [name, role, f"sha256:{digest.hex()}"]
     if user_id is not None:
         words.append(f"user={user_id}")
-    if worker:
-        words.append(f"worker={worker}")
+    if worker or role is Role.WORKER:
+        words.append(f"worker={worker or ANY_WORKER}")
     if expires_at is not None:
         words.append(f"expires={expires_at.astimezone(UTC).isoformat(timespec='seconds')}")
     return " ".join(words)
@@ -90,6 +90,9 @@ def _token(words: list[str]) -> tuple[bytes, FileToken]:
         raise ValueError("the third word must be sha256: and 64 hexadecimal digits in lower case")
     options = _options(rest)
     role, worker = Role(role_word), options.get("worker", "")
+    if role is Role.WORKER and not worker:
+        raise ValueError(f"a worker's line must say worker=NAME, or worker={ANY_WORKER} for any")
+    worker = worker_bound_to(name, role, worker)
     user_id = _user(options["user"]) if "user" in options else None
     wrong = problem(name, role, user_id, worker)
     if wrong is not None:

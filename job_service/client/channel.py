@@ -10,6 +10,8 @@ from uuid import UUID
 
 import grpc
 
+from job_service.access.exposure import is_loopback
+
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
@@ -52,14 +54,17 @@ def open_channel(
     tls: Tls | None = None,
     on_behalf_of: UUID | None = None,
     options: Sequence[tuple[str, int | str]] = CHANNEL_OPTIONS,
+    *,
+    token_in_clear: bool = False,
 ) -> grpc.aio.Channel:
     """Open a channel to ``address`` inside a running event loop.
 
     The address is "host:port", or "grpcs://host:port" for TLS. With ``tls`` over TLS, too;
-    otherwise in the clear. A gateway acts for the user ``on_behalf_of``.
+    otherwise in the clear, which a token leaves this machine by only with ``token_in_clear``. A
+    gateway acts for the user ``on_behalf_of``.
 
-    Raises CredentialsError if the token cannot be sent or a file holds no certificate, OSError if
-    one cannot be read.
+    Raises CredentialsError if the token cannot or may not be sent or a file holds no certificate,
+    OSError if one cannot be read.
     """
     scheme, separator, target = address.rpartition("://")
     if separator and scheme not in ("grpc", "grpcs"):
@@ -68,10 +73,21 @@ def open_channel(
         tls = Tls()
     interceptors = _authorising(token, on_behalf_of)
     if tls is None:
+        if token is not None and not (token_in_clear or _is_here(target)):
+            raise CredentialsError(
+                f"the token would go to {target} in the clear, for everybody on the way to read:"
+                f" use TLS (grpcs://{target}), or allow it where the way is trusted"
+                " (GENJOBS_TOKEN_IN_CLEAR=true, token_in_clear=True)"
+            )
         return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
     if tls.server_name is not None:
         options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
     return grpc.aio.secure_channel(target, _credentials(tls), options, interceptors=interceptors)
+
+
+def _is_here(target: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    return target.startswith("unix:") or is_loopback(target)
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

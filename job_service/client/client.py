@@ -68,7 +68,8 @@ class JobServiceClient:
 
     ``address`` is "host:port", or "grpcs://host:port" for TLS; ``tls`` switches TLS on, too, and
     says whom to trust. The token goes along with every call: ``token``, or the content of
-    ``token_file``, read again when it changes. A gateway acts for the user ``on_behalf_of``.
+    ``token_file``, read again when it changes; without TLS it leaves this machine only with
+    ``token_in_clear``. A gateway acts for the user ``on_behalf_of``.
     While the service is UNAVAILABLE, calls that are safe to repeat are repeated for ``retry_for``
     seconds.
 
@@ -85,6 +86,7 @@ class JobServiceClient:
         tls: Tls | None = None,
         on_behalf_of: UUID | None = None,
         retry_for: float = 10.0,
+        token_in_clear: bool = False,
     ) -> None:
         if token is not None and token_file is not None:
             raise ValueError("give a token or a file with one, not both")
@@ -94,13 +96,20 @@ class JobServiceClient:
         self._tls = tls
         self._on_behalf_of = on_behalf_of
         self._retry_for = retry_for
+        self._token_in_clear = token_in_clear
         self._channel: grpc.aio.Channel | None = None
         self._stub: GenerationJobServiceAsyncStub | None = None
         self._operators: OperatorClient | None = None
 
     async def __aenter__(self) -> Self:
         token = TokenFile(self._token_file) if self._token_file is not None else self._token
-        self._channel = open_channel(self._address, token, self._tls, self._on_behalf_of)
+        self._channel = open_channel(
+            self._address,
+            token,
+            self._tls,
+            self._on_behalf_of,
+            token_in_clear=self._token_in_clear,
+        )
         self._stub = GenerationJobServiceStub(self._channel)
         self._operators = OperatorClient(self._channel, self._retry_for)
         return self

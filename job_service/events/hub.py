@@ -131,6 +131,11 @@ class SweepDue:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensChanged:
+    """A token of the database was revoked."""
+
+
+@dataclass(frozen=True, slots=True)
 class CatchUp:
     """Anything may have changed without this replica having been told: look again."""
 

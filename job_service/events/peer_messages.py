@@ -27,6 +27,7 @@ from job_service.events.hub import (
     PausesChanged,
     PreviewStored,
     RouteKeysAdded,
+    TokensChanged,
     WorkAvailable,
     WorkerConcerned,
     WorkerRegistered,
@@ -94,6 +95,7 @@ TOPICS: Final[Mapping[str, type]] = {
     "pauses": PausesChanged,
     "route_keys": RouteKeysAdded,
     "preview": PreviewStored,
+    "tokens": TokensChanged,
     "catch_up": CatchUp,
 }
 

@@ -185,13 +185,18 @@ def test_tokens_are_added_to_a_file_that_nobody_else_may_read(
     options = ("--to-file", str(path), "--days", "3")
     made = [
         _run(data_dir, "token", "create", "box", "--role", "worker", "--worker", "box-1", *options),
+        _run(data_dir, "token", "create", "box-2", "--role", "worker", *options),
+        _run(data_dir, "token", "create", "pool", "--role", "worker", "--worker", "*", *options),
         _run(data_dir, "token", "create", "on-call", "--role", "admin", *options),
     ]
-    assert [one.returncode for one in made] == [0, 0]
+    assert [one.returncode for one in made] == [0, 0, 0, 0]
     assert path.stat().st_mode & 0o777 == 0o600
     found = tokens_file.read(path)
     tokens = [one.stdout.strip() for one in made]
-    assert [found[secret.digest(token)].token.role for token in tokens] == ["worker", "admin"]
+    kept = [found[secret.digest(token)].token for token in tokens]
+    assert [(one.role, one.worker) for one in kept] == [
+        ("worker", "box-1"), ("worker", "box-2"), ("worker", ""), ("admin", "")
+    ]  # fmt: skip
     assert not any(token in path.read_text() for token in tokens)
     assert not data_dir.exists()
 

@@ -74,6 +74,40 @@ def test_a_token_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "more"),
+    [
+        ("localhost:50051", {}),
+        ("127.0.0.2:50051", {}),
+        ("[::1]:50051", {}),
+        ("grpcs://jobs.example:443", {}),
+        ("jobs.example:50051", {"TLS_CA": __file__}),
+        ("jobs.example:50051", {"TOKEN_IN_CLEAR": "true"}),
+    ],
+)
+def test_where_a_token_may_go(
+    address: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"JOB_SERVICE": address, "TOKEN": "s3cret", **more}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"COMFY_WORKER_{name}", value)
+    assert load().token is not None
+
+
+@pytest.mark.parametrize("told", [{"TOKEN": "s3cret"}, {"TOKEN_FILE": __file__}])
+def test_a_token_does_not_leave_the_machine_in_the_clear_by_itself(
+    told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFY_WORKER_JOB_SERVICE", "jobs.example:50051")
+    load()
+    for name, value in told.items():
+        monkeypatch.setenv(f"COMFY_WORKER_{name}", value)
+    with pytest.raises(SettingsError, match=r"COMFY_WORKER_TOKEN: .*in the clear") as error:
+        load()
+    assert len(str(error.value).splitlines()) == 2
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         ("JOB_SERVICE", "localhost", "must be host:port"),

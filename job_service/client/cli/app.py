@@ -68,6 +68,14 @@ def connect(
             "line, others on this machine would see it.",
         ),
     ] = None,
+    token_in_clear: Annotated[
+        bool,
+        typer.Option(
+            "--token-in-clear",
+            envvar="GENJOBS_TOKEN_IN_CLEAR",
+            help="Send the token to another machine without TLS, where the way there is trusted.",
+        ),
+    ] = False,
     on_behalf_of: Annotated[
         UUID | None,
         typer.Option(
@@ -134,6 +142,7 @@ def connect(
         token_file=token_file,
         tls=tls if tls != Tls() else None,
         on_behalf_of=on_behalf_of,
+        token_in_clear=token_in_clear,
     )
 
 

@@ -30,6 +30,7 @@ class Connection:
     token_file: Path | None = None
     tls: Tls | None = None
     on_behalf_of: UUID | None = None
+    token_in_clear: bool = False
 
 
 def run(context: typer.Context, command: Callable[[JobServiceClient], Awaitable[ExitCode]]) -> None:
@@ -54,6 +55,7 @@ def _run(
             tls=connection.tls,
             on_behalf_of=connection.on_behalf_of,
             retry_for=_RETRY_FOR,
+            token_in_clear=connection.token_in_clear,
         ) as client:
             return await command(client)
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from job_service.access.token import Token, problem
+from job_service.access.token import Token, problem, worker_bound_to
 from job_service.jobs.principal import NOBODY_IN_PARTICULAR, Role
 
 USER = UUID(int=7)
@@ -26,6 +26,20 @@ def test_what_makes_no_sense_is_said(
     name: str, role: Role, user_id: UUID | None, worker: str, complaint: str
 ) -> None:
     assert complaint in (problem(name, role, user_id, worker) or "")
+
+
+@pytest.mark.parametrize(
+    ("role", "said", "bound_to"),
+    [
+        (Role.WORKER, "", "name"),
+        (Role.WORKER, "box-1", "box-1"),
+        (Role.WORKER, "*", ""),
+        (Role.ADMIN, "", ""),
+        (Role.ADMIN, "*", "*"),  # which is then complained of
+    ],
+)
+def test_which_worker_a_token_is_bound_to(role: Role, said: str, bound_to: str) -> None:
+    assert worker_bound_to("name", role, said) == bound_to
 
 
 @pytest.mark.parametrize(

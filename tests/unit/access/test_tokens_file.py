@@ -64,6 +64,8 @@ def test_a_line_says_what_it_was_made_of(
         (f"web gateway sha256:{HEX[1:]}", "64 hexadecimal digits"),
         (f"ada client sha256:{HEX}", "must name its user"),
         (f"ada client sha256:{HEX} user=ada", "must be a UUID"),
+        (f"box worker sha256:{HEX}", "must say worker=NAME, or worker=* for any"),
+        (f"web gateway sha256:{HEX} worker=*", "only a worker's token"),
         (f"web gateway sha256:{HEX} colour=blue", "each once"),
         (f"web admin sha256:{HEX} expires=2027-01-01T00:00Z expires=2028-01-01T00:00Z", "once"),
         (f"web gateway sha256:{HEX} expires=2027-01-01", "with its zone"),

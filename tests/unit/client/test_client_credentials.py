@@ -76,6 +76,30 @@ async def test_a_token_file_is_read_again_when_it_changes(
     assert sent == ["Bearer sesame", *["Bearer barley and more"] * 3]
 
 
+@pytest.mark.parametrize("address", ["192.0.2.7:50051", "jobs.example:50051", "[2001:db8::1]:1"])
+async def test_a_token_leaves_the_machine_in_the_clear_only_where_that_is_allowed(
+    address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("sesame")
+    for told in ({"token": "sesame"}, {"token_file": tmp_path / "token"}):
+        with pytest.raises(CredentialsError, match="in the clear") as error:
+            async with JobServiceClient(address, **told):  # type: ignore[arg-type]
+                pytest.fail("it was accepted")
+        assert "sesame" not in str(error.value)
+    async with JobServiceClient(address, token="sesame", token_in_clear=True):
+        pass
+    async with JobServiceClient(address):  # there is nothing to overhear
+        pass
+    async with JobServiceClient(f"grpcs://{address}", token="sesame"):
+        pass
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "127.0.0.2:1", "[::1]:1", "unix:/run/jobs"])
+async def test_a_token_that_stays_on_the_machine_needs_no_tls(address: str) -> None:
+    async with JobServiceClient(address, token="sesame"):
+        pass
+
+
 async def test_a_user_is_named_in_every_call(scripted: ScriptedService) -> None:
     scripted.script("GetJob", GetJobResponse(job=a_job(JobStatus.JOB_STATUS_PENDING)))
     user = UUID(int=7)

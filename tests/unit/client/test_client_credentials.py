@@ -83,7 +83,7 @@ async def test_a_token_leaves_the_machine_in_the_clear_only_where_that_is_allowe
     (tmp_path / "token").write_text("sesame")
     for told in ({"token": "sesame"}, {"token_file": tmp_path / "token"}):
         with pytest.raises(CredentialsError, match="in the clear") as error:
-            async with JobServiceClient(address, **told):  # type: ignore[arg-type]
+            async with JobServiceClient(address, **told):
                 pytest.fail("it was accepted")
         assert "sesame" not in str(error.value)
     async with JobServiceClient(address, token="sesame", token_in_clear=True):

@@ -184,6 +184,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         PreviewTable(database),
         Retention(
             tombstones=settings.tombstone_retention,
+            workers=settings.worker_retention,
             artifacts=settings.artifact_retention,
             jobs=settings.job_retention,
         ),

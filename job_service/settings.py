@@ -226,6 +226,11 @@ class Settings(BaseSettings):
         default=timedelta(days=1),
         description="how long a watch of many jobs may be interrupted and still hear of deletions",
     )
+    worker_retention: Retained = Field(
+        default=timedelta(days=30),
+        description="how long workers are remembered that are not heard of: their processes, and "
+        "what their ComfyUIs offered",
+    )
     attempt_timeout: Duration = Field(
         default=timedelta(minutes=15),
         description="how long one attempt of a job may run, unless the job says otherwise",

@@ -148,6 +148,8 @@ class Fleet:
         # Processes that start at the same moment learn of each other here: what the table said of
         # one may be older than the other's registration.
         newest = self._note_epoch(name, registration.epoch)
+        if member.id != registration.id:  # removed meanwhile, and registered anew
+            member.description = None
         member.registration = replace(
             registration, superseded=registration.superseded or registration.epoch < newest
         )

@@ -37,6 +37,8 @@ class Retention:
 
     #: deletions, after they happened, for watches that were interrupted
     tombstones: timedelta
+    #: workers, after they were last heard of
+    workers: timedelta
     #: files, after their job has come to rest
     artifacts: timedelta | None = None
     #: jobs, after they have come to rest
@@ -80,7 +82,8 @@ class Sweeping:
             "old artifacts": self._detach_old_artifacts,
             "artifacts": sweeper.artifacts,
             "inputs": sweeper.inputs,
-            "catalogues": self._forget_gone_workers,
+            "catalogues": self._forget_catalogues,
+            "workers": self._remove_gone_workers,
             "node signatures": self._remove_signatures,
             "previews": self._remove_previews,
             "tombstones": self._forget_old_tombstones,
@@ -135,9 +138,12 @@ class Sweeping:
             return False
         return await self._store.detach_artifacts(self._retention.artifacts)
 
-    async def _forget_gone_workers(self) -> bool:
-        await self._workers.forget_gone()
+    async def _forget_catalogues(self) -> bool:
+        await self._workers.forget_catalogues(self._retention.workers)
         return False
+
+    async def _remove_gone_workers(self) -> bool:
+        return await self._workers.remove_gone(self._retention.workers)
 
     async def _remove_signatures(self) -> bool:
         await self._signatures.sweep()

@@ -11,13 +11,16 @@ from job_service.jobs.routing import Offer
 from job_service.store.database import Database, as_json, statement
 
 # The instance seen last for the first time gets the highest epoch and with it the name. An
-# operator's drain outlives the process it was asked of.
+# operator's drain outlives the process it was asked of. A name whose rows have been removed never
+# gets an epoch again that it had, for replicas remember those: no epoch is greater than its row's
+# id, and the row with the greatest id stays.
 _REGISTER: Final = statement("""
 WITH latest AS (
     SELECT epoch, drain_requested FROM workers WHERE name = :name ORDER BY epoch DESC LIMIT 1
 )
 INSERT INTO workers (name, instance_id, epoch, drain_requested)
-SELECT :name, :instance_id, coalesce(max(epoch), 0) + 1, coalesce(bool_or(drain_requested), false)
+SELECT :name, :instance_id, coalesce(max(epoch), (SELECT max(id) FROM workers), 0) + 1,
+    coalesce(bool_or(drain_requested), false)
 FROM latest
 ON CONFLICT DO NOTHING
 """)
@@ -73,12 +76,30 @@ _CATALOGUES: Final = statement(
 )
 
 # A worker that comes back after that reports again: its new process finds none.
-_FORGET_GONE: Final = statement("""
+_FORGET_CATALOGUES: Final = statement("""
 DELETE FROM backend_catalogues AS catalogue
-WHERE reported_at < now() - interval '30 days' AND NOT EXISTS (
+WHERE reported_at < now() - CAST(:retention AS interval) AND NOT EXISTS (
     SELECT FROM workers AS worker
-    WHERE worker.name = catalogue.worker AND worker.last_beat_at > now() - interval '30 days'
+    WHERE worker.name = catalogue.worker
+        AND worker.last_beat_at > now() - CAST(:retention AS interval)
 )
+""")
+
+# What an operator has drained stays so when it comes back, however late.
+_REMOVE_GONE: Final = statement("""
+WITH gone AS MATERIALIZED (
+    SELECT id FROM workers AS worker
+    WHERE last_beat_at < now() - CAST(:retention AS interval)
+        AND id < (SELECT max(id) FROM workers)
+        AND (NOT drain_requested OR EXISTS (
+            SELECT FROM workers AS newer
+            WHERE newer.name = worker.name AND newer.epoch > worker.epoch
+        ))
+        AND NOT EXISTS (SELECT FROM generation_jobs AS job WHERE job.worker_id = worker.id)
+    ORDER BY id LIMIT :most
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM workers AS worker USING gone WHERE worker.id = gone.id
 """)
 
 _OFFERS: Final = statement("""
@@ -246,9 +267,17 @@ class WorkerStore:
         rows = await self._database.rows(_CATALOGUES, {"worker": worker})
         return {row.backend: Catalogue(row.backend, row.digest, row.content) for row in rows}
 
-    async def forget_gone(self) -> None:
-        """Remove what the ComfyUIs of workers offered that nobody has heard of for a month."""
-        await self._database.run(_FORGET_GONE)
+    async def forget_catalogues(self, retention: timedelta) -> None:
+        """Remove what the ComfyUIs of workers offered that nobody has heard of for so long."""
+        await self._database.run(_FORGET_CATALOGUES, {"retention": retention})
+
+    async def remove_gone(self, retention: timedelta, most: int = 500) -> bool:
+        """Remove processes that nobody has heard of for so long; whether there may be more.
+
+        Those that have leases stay, and the last of a name that an operator has drained.
+        """
+        removed = await self._database.run(_REMOVE_GONE, {"retention": retention, "most": most})
+        return removed == most
 
     async def live_offers(self, ttl: timedelta) -> list[LiveOffer]:
         """What every ComfyUI of every worker heard of within ``ttl`` offers."""

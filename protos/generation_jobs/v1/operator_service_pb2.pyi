@@ -46,7 +46,7 @@ class Worker(_message.Message):
     instance_id: _builtins.str
     """Its current process."""
     epoch: _builtins.int
-    """How often the name has been taken."""
+    """Rises each time the name is taken."""
     version: _builtins.str
     """Version of its software."""
     live: _builtins.bool

@@ -4,7 +4,6 @@ from generation_jobs.v1 import workflow_template_pb2 as pb
 from google.protobuf import json_format
 
 from job_service.api.encode import timestamp
-from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.recipe_book import WorkflowRules
 from job_service.store.templates import TemplateDraft, TemplateRow
@@ -12,7 +11,7 @@ from job_service.workflows.graph import dump, parse
 from job_service.workflows.parameters import Parameter, parameters_from_proto
 from job_service.workflows.problems import InvalidWorkflowError
 from job_service.workflows.template import Template
-from job_service.workflows.template_checks import template_problems
+from job_service.workflows.template_checks import MAX_DESCRIPTION, template_problems
 
 
 def etag(name: str, version: int) -> str:
@@ -67,7 +66,6 @@ def draft_of(
     Checked without the workers' catalogues: a template may be stored before its nodes and models
     are installed anywhere. Its jobs are checked with them.
     """
-    checks.text("template.description", message.description, longest=limits.MAX_REASON)
     parameters: list[Parameter] = []
     for n, parameter in enumerate(message.parameters):
         try:
@@ -79,6 +77,7 @@ def draft_of(
     try:
         graph = parse(message.workflow_json, max_nodes=rules.max_nodes)
     except InvalidWorkflowError as error:
+        checks.text("template.description", message.description, longest=MAX_DESCRIPTION)
         for problem in error.problems:
             checks.wrong(str(problem.under("template.workflow_json").path), problem.description)
     else:

@@ -102,7 +102,9 @@ def _parameter_problems(parameter: Parameter) -> Iterator[Problem]:
 
 def _description_problems(text: str) -> Iterator[Problem]:
     if len(text) > MAX_DESCRIPTION:
-        yield Problem("description", f"must have at most {MAX_DESCRIPTION} characters")
+        yield Problem(
+            "description", f"must have at most {MAX_DESCRIPTION} characters, has {len(text):,}"
+        )
     if "\0" in text:
         yield Problem("description", "must not contain the character NUL (U+0000)")
 

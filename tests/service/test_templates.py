@@ -206,6 +206,14 @@ async def test_everything_wrong_with_a_template_is_named(templates: Templates) -
         "template.parameters[2].targets[0].node_id",
         "template.parameters[2].description",
     } <= set(refusal.fields)
+    assert refusal.fields.count("template.description") == 1
+
+
+async def test_a_graph_that_cannot_be_read_hides_nothing_else(templates: Templates) -> None:
+    wrong = a_template(description="x" * 501)
+    wrong.workflow_json = "{"
+    said = await refused(templates.create(wrong))
+    assert sorted(said.fields) == ["template.description", "template.workflow_json"]
 
 
 async def test_a_job_runs_the_graph_with_its_values(

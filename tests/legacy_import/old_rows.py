@@ -30,14 +30,22 @@ def shapes(draw: st.DrawFn) -> OldShape:
 
 
 @st.composite
-def contents(draw: st.DrawFn, of_shapes: st.SearchStrategy[OldShape] | None = None) -> OldContent:
-    """An installation with rows of every kind, some requests merged into jobs already."""
+def contents(
+    draw: st.DrawFn,
+    of_shapes: st.SearchStrategy[OldShape] | None = None,
+    *,
+    fewest: int = 0,
+) -> OldContent:
+    """An installation with rows of every kind, some requests merged into jobs already.
+
+    ``fewest``: rows that each table has at least.
+    """
     shape = draw(of_shapes if of_shapes is not None else shapes())
-    ids = draw(st.lists(_IDS, max_size=7, unique=True))
+    ids = draw(st.lists(_IDS, min_size=fewest, max_size=7, unique=True))
     jobs = [_row(draw, shape.job_columns, job_id, shape) for job_id in ids]
     requests: list[Row] = []
     if shape.has_requests:
-        ids = draw(st.lists(_IDS, max_size=7, unique=True))
+        ids = draw(st.lists(_IDS, min_size=fewest, max_size=7, unique=True))
         made = [_row(draw, shape.request_columns, request_id, shape) for request_id in ids]
         requests = _unique_prompt_ids([_perhaps_merged(draw, row, jobs) for row in made])
     known = [int(job["id"] or 0) for job in jobs]

@@ -113,9 +113,14 @@ def _of_jobs(old: Stored, new: Reading, running: str) -> Iterator[str]:
 
 
 def _are_one(job: Row, request: Row) -> bool:
-    if job.get("comfyui_prompt_id") and job["comfyui_prompt_id"] == request["comfyui_prompt_id"]:
+    if _same_prompt_id(job, request):
         return True
     return all(job[column] == request[column] for column in ("user_id", "prompt", "created_at"))
+
+
+def _same_prompt_id(job: Row, request: Row) -> bool:
+    known = job.get("comfyui_prompt_id")
+    return bool(known) and known == request["comfyui_prompt_id"]
 
 
 def _left_apart(old: Stored, new: Reading) -> Iterator[str]:
@@ -127,8 +132,8 @@ def _left_apart(old: Stored, new: Reading) -> Iterator[str]:
         request = old.requests[request_id]
         for job_id, job in old.jobs.items():
             certain = all(job[column] is not None for column in ("user_id", "prompt", "created_at"))
-            named = job.get("comfyui_prompt_id") == request["comfyui_prompt_id"]
-            if job_id not in combined and _are_one(job, request) and (certain or named):
+            sure = certain or _same_prompt_id(job, request)
+            if job_id not in combined and _are_one(job, request) and sure:
                 yield f"job {job_id} and request {request_id} were not combined"
 
 

@@ -68,17 +68,32 @@ async def read_all(client: ProtocolClient, request_ids: list[int]) -> Reading:
     return Reading(jobs, by_request)
 
 
+async def reading_and_creating(
+    database_url: str, folder: Path, request_ids: list[int]
+) -> tuple[Reading, job_pb2.GenerationJob]:
+    """Read everything, and create a job, which is deleted again, through the same service."""
+    async with (
+        server.running(settings_for(database_url, folder)) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        client = ProtocolClient(channel)
+        return await read_all(client, request_ids), await _created(client)
+
+
 async def created(database_url: str, folder: Path) -> job_pb2.GenerationJob:
     """A new job, as a client creates it after an import."""
     async with (
         server.running(settings_for(database_url, folder)) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        client = ProtocolClient(channel)
-        answer = await client.send(
-            pb.CreateJobRequest(
-                job=job_pb2.GenerationJob(prompt="new", checkpoint_model="sdxl.safetensors")
-            )
+        return await _created(ProtocolClient(channel))
+
+
+async def _created(client: ProtocolClient) -> job_pb2.GenerationJob:
+    answer = await client.send(
+        pb.CreateJobRequest(
+            job=job_pb2.GenerationJob(prompt="new", checkpoint_model="sdxl.safetensors")
         )
-        await client.delete(answer.id, cancel=True)
-        return answer
+    )
+    await client.delete(answer.id, cancel=True)
+    return answer

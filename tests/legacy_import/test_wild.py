@@ -1,8 +1,6 @@
 """Former installations of every shape with values of every kind: each is reachable."""
 
 import asyncio
-import tempfile
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,13 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL
 
-from tests.legacy_import.importing import Move
 from tests.legacy_import.old_content import OldContent, stored
 from tests.legacy_import.old_rows import contents
 from tests.legacy_import.oracle import nothing_is_lost
 from tests.legacy_import.reading import reading
 from tests.legacy_import.report_check import agrees
-from tests.postgres_fixture import new_database
+from tests.legacy_import.test_there_and_back import move_of
 
 pytestmark = [
     pytest.mark.former,
@@ -36,17 +33,10 @@ pytestmark = [
 def test_every_value_of_any_installation_is_reachable(
     server: URL, content: OldContent, in_place: bool
 ) -> None:
-    with new_database(server) as first, new_database(server) as second:
-        old, new = (
-            url.set(drivername="postgresql").render_as_string(hide_password=False)
-            for url in (first, second)
-        )
-        with psycopg.connect(old) as connection:
-            content.build(connection)
+    with move_of(server, content, in_place=in_place) as move:
+        with psycopg.connect(move.old) as connection:
             before = stored(connection)
-        with tempfile.TemporaryDirectory() as folder:
-            move = Move(old, old if in_place else new, Path(folder))
-            outcome = move.run("--cutover")
-            found = asyncio.run(reading(move.target, move.folder, list(before.requests)))
-            nothing_is_lost(before, found)
-            agrees(outcome, content, found)
+        outcome = move.run("--cutover")
+        found = asyncio.run(reading(move.target, move.folder, list(before.requests)))
+        nothing_is_lost(before, found)
+        agrees(outcome, content, found)

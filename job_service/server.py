@@ -31,6 +31,7 @@ from job_service.api.gate import Gate
 from job_service.api.generation_jobs import GenerationJobServicer
 from job_service.api.health import Health
 from job_service.api.interceptor import CallInterceptor
+from job_service.api.methods_by_name import methods_by_name
 from job_service.api.models import ModelServicer
 from job_service.api.operators import OperatorServicer
 from job_service.api.presenter import JobPresenter
@@ -204,6 +205,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         ],
         options=channel_options(settings),
     )
+    methods = methods_by_name(server)
     generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
         GenerationJobServicer(
             creation=JobCreation(database, route_keys, caps, counted),
@@ -235,7 +237,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             bounds=settings.limits,
             keep_alive=settings.keep_alive.total_seconds(),
         ),
-        server,
+        methods,
     )
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(
         WorkerServicer(
@@ -252,10 +254,10 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             ttl=ttl,
             max_artifact_bytes=settings.max_artifact_bytes,
         ),
-        server,
+        methods,
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelServicer(models=models, rows=fleet_rows, fleet=fleet), server
+        ModelServicer(models=models, rows=fleet_rows, fleet=fleet), methods
     )
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(
         OperatorServicer(
@@ -270,11 +272,11 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             board=board,
             hub=hub,
         ),
-        server,
+        methods,
     )
-    health_pb2_grpc.add_HealthServicer_to_server(healthy.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy.servicer, methods)
     if settings.serves_reflection:
-        serve_reflection(server, [*_SERVICES, health.SERVICE_NAME])
+        serve_reflection(methods, [*_SERVICES, health.SERVICE_NAME])
 
     address = _bound(server, settings.listen, certificates)
     async with (

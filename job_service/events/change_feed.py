@@ -55,7 +55,7 @@ def news_in(changes: Iterable[Change], interest: Interest) -> dict[int, News]:
     found: dict[int, News] = {}
     for change in changes:
         if interest.in_change(change):
-            news = News.CHANGED | News.DELETED if change.deleted else News.CHANGED
+            news = News.CHANGED if change.status else News.CHANGED | News.DELETED
             found[change.job_id] = found.get(change.job_id, news) | news
     return found
 

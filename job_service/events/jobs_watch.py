@@ -91,6 +91,7 @@ class JobsWatches:
                         interest.told(job.id, job.revision)
                         yield WatchEvent(job=job)
                 yield WatchEvent(position=reached)
+            interest.opened = True
             clock = asyncio.get_running_loop().time
             silent_until = clock() + keep_alive
             while True:
@@ -147,6 +148,7 @@ class JobsWatches:
         """Each of these jobs as it is now, as far as it is for this watch to tell."""
         ids = iter(news)
         while chunk := list(islice(ids, _AT_ONCE)):
+            interest.reading.update(chunk)
             jobs = await self._read(chunk)
             held = [job.id for job in jobs.values() if interest.conditions.hold(job)]
             matching = set(held)
@@ -180,6 +182,9 @@ class _Interest:
 
     ``knows_all``: every matching job has been told, so that a job that is not remembered was not
     matching. Otherwise it may have been, and is told as removed if it is gone or does not match.
+
+    ``opened``: the opening has been told. ``reading``: jobs that have been read, or are about to
+    be, and not been told yet.
     """
 
     def __init__(self, conditions: JobConditions, *, knows_all: bool) -> None:
@@ -187,13 +192,33 @@ class _Interest:
         self._knows_all = knows_all
         # The revision that was told of a job; None: it is known not to match.
         self._remembered: OrderedDict[int, int | None] = OrderedDict()
+        self.opened = False
+        self.reading: set[int] = set()
 
     def in_change(self, change: Change) -> bool:
         """Whether the job may be, or have been, one that the watch is about."""
         ids, user_id = self.conditions.ids, self.conditions.user_id
-        return (not ids or change.job_id in ids) and (
+        return (
+            (not ids or change.job_id in ids)
             # Nobody's job may have been the user's before the application deleted the user.
-            user_id is None or change.user_id in (None, user_id)
+            and (user_id is None or change.user_id in (None, user_id))
+            and (self._may_be_in_state(change.status) or not self._is_untold(change.job_id))
+        )
+
+    def _may_be_in_state(self, status: str | None) -> bool:
+        statuses = self.conditions.statuses
+        return status is None or not statuses or status in statuses
+
+    def _is_untold(self, job_id: int) -> bool:
+        """Whether it is certain that the job is not, and will not be, told of as it was before.
+
+        What has been read may be on its way to be told, although it has changed since.
+        """
+        return (
+            self.opened
+            and job_id not in self.reading
+            and self._remembered.get(job_id) is None
+            and (self._knows_all or job_id in self._remembered)
         )
 
     def in_progress_of(self, job_id: int) -> bool:
@@ -217,6 +242,7 @@ class _Interest:
         self, job_id: int, job: JobRow | None, news: News, *, matches: bool
     ) -> WatchEvent | None:
         """What there is to tell of a job as it is now, if anything."""
+        self.reading.discard(job_id)
         was_told = self._remembered.get(job_id) is not None
         if job is not None and matches:
             if news is News.CHANGED and self._remembered.get(job_id) == job.revision:

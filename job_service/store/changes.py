@@ -23,14 +23,14 @@ WITH span AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:lows AS xid8[]), CAST(:highs AS xid8[])) AS s (low, high)
 ), change AS (
     SELECT found.* FROM span CROSS JOIN LATERAL (
-        SELECT id, user_id, false AS deleted, changed_xid AS xid FROM generation_jobs
+        SELECT id, user_id, status, changed_xid AS xid FROM generation_jobs
         WHERE changed_xid BETWEEN span.low AND span.high
             AND (changed_xid, id) > (CAST(:after_xid AS xid8), CAST(:after_id AS bigint))
         ORDER BY changed_xid, id LIMIT :most
     ) AS found
     UNION ALL
     SELECT found.* FROM span CROSS JOIN LATERAL (
-        SELECT job_id, user_id, true, deleted_xid FROM job_tombstones
+        SELECT job_id, user_id, NULL, deleted_xid FROM job_tombstones
         WHERE deleted_xid BETWEEN span.low AND span.high
             AND (deleted_xid, job_id) > (CAST(:after_xid AS xid8), CAST(:after_id AS bigint))
         ORDER BY deleted_xid, job_id LIMIT :most
@@ -39,11 +39,11 @@ WITH span AS MATERIALIZED (
 )
 SELECT CAST(pg_current_snapshot() AS text) AS snapshot,
     CAST(horizon.swept_xid AS text) AS swept_xid,
-    page.ids, page.user_ids, page.deleted, CAST(page.last_xid AS text) AS last_xid
+    page.ids, page.user_ids, page.statuses, CAST(page.last_xid AS text) AS last_xid
 FROM job_tombstone_horizon AS horizon CROSS JOIN (
     SELECT array_agg(id ORDER BY xid, id) AS ids,
         array_agg(user_id ORDER BY xid, id) AS user_ids,
-        array_agg(deleted ORDER BY xid, id) AS deleted,
+        array_agg(status ORDER BY xid, id) AS statuses,
         max(xid) AS last_xid
     FROM change
 ) AS page
@@ -95,11 +95,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job that is new, has changed or is gone, and whose it is."""
+    """A job that is new, has changed or is gone, and whose it is.
+
+    ``status``: the one it has now; None: it is deleted.
+    """
 
     job_id: int
     user_id: UUID | None
-    deleted: bool
+    status: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,9 @@ class ChangeStore:
 
 def _page(row: Row) -> ChangePage:
     changes = [
-        Change(job_id, user_id, deleted)
-        for job_id, user_id, deleted in zip(
-            row.ids or (), row.user_ids or (), row.deleted or (), strict=True
+        Change(job_id, user_id, status)
+        for job_id, user_id, status in zip(
+            row.ids or (), row.user_ids or (), row.statuses or (), strict=True
         )
     ]
     return ChangePage(changes, Position.parse(row.snapshot))

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from comfy_worker.comfyui.outputs import OutputFile, output_files
+
 _PREVIEW, _PREVIEW_UNENCODED, _TEXT, _PREVIEW_WITH_METADATA = 1, 2, 3, 4
 _IMAGE_TYPES: Final = {1: "image/jpeg", 2: "image/png"}
 _U32: Final = struct.Struct(">I")
@@ -80,10 +82,14 @@ class Executing:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A node with a visible output is done; the output itself is read from the history."""
+    """A node with a visible output is done.
+
+    ``files`` are there already; what counts as made is read from the history.
+    """
 
     prompt_id: str
     node_id: str
+    files: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +279,12 @@ def _step_progress(data: dict[str, Any]) -> Event:
     )
 
 
+def _executed(data: dict[str, Any]) -> Event:
+    node_id = _text(data, "node")
+    files = output_files({node_id: data.get("output")})
+    return Executed(_text(data, "prompt_id"), node_id, files)
+
+
 def _execution_error(data: dict[str, Any]) -> Event:
     return ExecutionError(
         _text(data, "prompt_id"),
@@ -300,7 +312,7 @@ _TEXT_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Event]]] = {
     "executing": lambda data: Executing(
         _optional_text(data, "prompt_id"), _optional_text(data, "node")
     ),
-    "executed": lambda data: Executed(_text(data, "prompt_id"), _text(data, "node")),
+    "executed": _executed,
     "execution_success": lambda data: ExecutionSuccess(_text(data, "prompt_id")),
     "execution_error": _execution_error,
     "execution_interrupted": _interrupted,

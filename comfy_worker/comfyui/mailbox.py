@@ -1,9 +1,11 @@
 """What the WebSocket last said about one prompt: newest state only, never a backlog."""
 
 import asyncio
+from typing import Final
 
 from comfy_worker.comfyui.events import (
     Event,
+    Executed,
     Executing,
     ExecutionError,
     ExecutionInterrupted,
@@ -11,8 +13,12 @@ from comfy_worker.comfyui.events import (
     ExecutionSuccess,
     PreviewImage,
 )
+from comfy_worker.comfyui.outputs import OutputFile
 from comfy_worker.comfyui.progress import Phase, Progress, ProgressTracker
 from comfy_worker.comfyui.sent_pictures import SentPictures
+
+_MOST_MADE: Final = 64
+"""Files told of that nobody has taken."""
 
 
 class Mailbox:
@@ -30,6 +36,7 @@ class Mailbox:
         self.sent = sent
         self._wake = asyncio.Event()
         self._preview: PreviewImage | None = None
+        self._made: list[OutputFile] = []
         self.hears_events = False
         self.connection_was_lost = False
         self.started = False
@@ -68,6 +75,8 @@ class Mailbox:
                     self._preview = event
             case ExecutionStart():
                 self.started = True
+            case Executed(files=files):
+                self._made += files[: _MOST_MADE - len(self._made)]
             case ExecutionSuccess() | ExecutionError() | ExecutionInterrupted():
                 self.ending = True
                 self.sent.all_heard = self.hears_events
@@ -105,6 +114,11 @@ class Mailbox:
         """Hand out the newest preview once."""
         preview, self._preview = self._preview, None
         return preview
+
+    def take_made(self) -> list[OutputFile]:
+        """Hand out once, of each node that is done, the files it has made; the first few."""
+        made, self._made = self._made, []
+        return made
 
     async def changed(self, seconds: float) -> bool:
         """Wait for news, at most ``seconds``; False when there were none."""

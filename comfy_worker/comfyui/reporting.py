@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from comfy_worker.comfyui.events import PreviewImage
 from comfy_worker.comfyui.mailbox import Mailbox
+from comfy_worker.comfyui.outputs import OutputFile
 from comfy_worker.comfyui.progress import Progress
 
 
@@ -14,13 +15,16 @@ class Observers:
     """What to call while a prompt runs: quickly, on the event loop, newest state only.
 
     ``on_accepted`` gets the id under which ComfyUI has the prompt, once it has it;
-    ``on_started`` is called once after that, when ComfyUI begins to execute it.
+    ``on_started`` is called once after that, when ComfyUI begins to execute it, and
+    ``on_made`` with files of nodes that are done, while others still run. What the prompt
+    has made in the end is said by its outcome.
     """
 
     on_accepted: Callable[[str], None] | None = None
     on_started: Callable[[], None] | None = None
     on_progress: Callable[[Progress], None] | None = None
     on_preview: Callable[[PreviewImage], None] | None = None
+    on_made: Callable[[OutputFile], None] | None = None
 
 
 class Reporter:
@@ -52,6 +56,10 @@ class Reporter:
             if self._observers.on_started is not None:
                 self._observers.on_started()
         self._report_progress(mailbox.progress)
+        made = mailbox.take_made()
+        if self._observers.on_made is not None:
+            for file in made:
+                self._observers.on_made(file)
         now = self._clock()
         if self._observers.on_preview is not None and (
             now - self._last_preview >= self._preview_interval

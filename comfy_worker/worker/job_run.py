@@ -3,7 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from comfy_worker.comfyui import (
     Interrupted,
     LossReason,
     Lost,
+    Observers,
     Outcome,
     OutputMissingError,
     OutputTooLargeError,
@@ -29,6 +30,7 @@ from comfy_worker.comfyui import (
 )
 from comfy_worker.monitoring.counted import Counted
 from comfy_worker.worker.attempt_progress import AttemptProgress
+from comfy_worker.worker.early_outputs import EarlyOutputs
 from comfy_worker.worker.graph_inputs import GraphInputs, InputMissingError
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.outcome_report import OutcomeReport
@@ -39,6 +41,7 @@ from comfy_worker.worker.result_upload import ResultUpload
 from comfy_worker.worker.run_times import RunTimes, kind_of
 from comfy_worker.worker.scratch_folder import scratch_folder
 from comfy_worker.worker.service_errors import JobServiceError, LeaseLostError
+from comfy_worker.worker.upload_batches import MOST_BYTES
 
 _RELEASE_SECONDS: Final = 5.0
 _ADOPTION_SECONDS: Final = 5.0
@@ -91,6 +94,7 @@ class JobRun:
         self._settings = settings
         self._run_times = run_times
         self._counted = counted
+        self._early = EarlyOutputs(backend, min(MOST_BYTES, settings.max_output_bytes))
         self._report = OutcomeReport(service, self.ref, settings.outcome_hold, self._ended)
         self._on_stage = on_stage
         self._cancel_requested = False
@@ -119,6 +123,7 @@ class JobRun:
             self._log.error("outcome not taken, dropped", reason=str(error))
             self._ended("untold")
         finally:
+            await self._early.close()
             if self._withdrawal is not None:
                 self._withdrawal.cancel()
                 await asyncio.wait([self._withdrawal])
@@ -230,7 +235,7 @@ class JobRun:
             self.lease.prompt_id,
             graph,
             adopt=prior,
-            observers=self.progress.observers(previews=self._settings.previews),
+            observers=self._observers(),
             scratch=scratch,
             anew=anew,
         )
@@ -241,6 +246,17 @@ class JobRun:
                 self.backend_name, self.lease.job.checkpoint_model, taken.total_seconds()
             )
         return outcome
+
+    def _observers(self) -> Observers:
+        of_progress = self.progress.observers(previews=self._settings.previews)
+        accepted = of_progress.on_accepted
+
+        def on_accepted(prompt_id: str) -> None:
+            self._early.begin()
+            if accepted is not None:
+                accepted(prompt_id)
+
+        return replace(of_progress, on_accepted=on_accepted, on_made=self._early.fetch)
 
     async def _settle(self, outcome: Outcome, folder: Path) -> None:
         """Report an outcome; raises OutputMissingError when something it made is gone."""
@@ -270,6 +286,7 @@ class JobRun:
             self.ref,
             self._backend,
             self._service,
+            self._early,
             max_bytes=self._settings.max_output_bytes,
             hold=self._settings.outcome_hold,
         )

@@ -16,6 +16,7 @@ from tenacity import (
 
 from comfy_worker.comfyui import (
     ComfyBackend,
+    ComfyError,
     ComfyUnreachableError,
     Download,
     OutputFile,
@@ -87,6 +88,18 @@ async def fetch_output(
             found.size, found.sha256, found.media_type, Measures(), None, found.content
         )
     return await in_picture_thread(_describe, output, path, found)
+
+
+async def fetch_early(
+    file: OutputFile, backend: ComfyBackend, *, most_bytes: int
+) -> FetchedOutput | None:
+    """Bring an output that may not be the last word into memory; None when that does not work."""
+    nowhere = Path()  # nothing is larger than what goes into memory
+    try:
+        found = await backend.fetch(file, nowhere, max_bytes=most_bytes, most_in_memory=most_bytes)
+    except ComfyError:
+        return None
+    return await in_picture_thread(_describe, file, nowhere, found) if found.size else None
 
 
 async def _download(

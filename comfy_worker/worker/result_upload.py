@@ -13,6 +13,7 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.comfyui import ComfyBackend
 from comfy_worker.thumbnails import Thumbnail
+from comfy_worker.worker.early_outputs import EarlyOutputs
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.output_fetch import FetchedOutput, Output, fetch_output, name_of
 from comfy_worker.worker.retrying import persistently
@@ -45,12 +46,14 @@ class ResultUpload:
         lease: pb.LeaseRef,
         backend: ComfyBackend,
         service: JobServiceConnection,
+        early: EarlyOutputs,
         *,
         max_bytes: int,
         hold: float,
     ) -> None:
         self._lease = lease
         self._backend = backend
+        self._early = early
         self._service = service
         self._max_bytes = max_bytes
         self._hold = hold
@@ -90,7 +93,7 @@ class ResultUpload:
         """Every output, each followed by its thumbnails."""
         for position, output in enumerate(outputs):
             path = folder / str(position)
-            fetched = await fetch_output(
+            fetched = await self._early.take(output) or await fetch_output(
                 output,
                 path,
                 self._backend,

@@ -26,6 +26,7 @@ from comfy_worker.comfyui.events import (
     parse_binary,
     parse_text,
 )
+from comfy_worker.comfyui.outputs import OutputFile
 from tests.worker.comfyui import recorded
 
 JSON_VALUES = st.recursive(
@@ -155,12 +156,15 @@ def test_a_recorded_run_in_order() -> None:
     prompt_id = "6af838ef-016b-45d4-8583-20f1d0e6faae"
     events = [parse_text(frame) for frame in recorded.text_frames("02_empty_save_flags")]
     own = [event for event in events if not isinstance(event, Status | Unknown | ProgressState)]
+    made = tuple(
+        OutputFile("2", "images", f"probe02_0000{number}_.png", "", "output") for number in (3, 4)
+    )
     assert own == [
         ExecutionStart(prompt_id),
         ExecutionCached(prompt_id, ()),
         Executing(prompt_id, "1"),
         Executing(prompt_id, "2"),
-        Executed(prompt_id, "2"),
+        Executed(prompt_id, "2", made),
         ExecutionSuccess(prompt_id),
         Executing(prompt_id, None),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import psycopg
+from psycopg._queries import PostgresQuery
+from psycopg.abc import Params, Query, Transformer
 from psycopg.rows import namedtuple_row
 
 #: Cursors kept with one connection; some statements are put together for one call.
@@ -47,12 +49,30 @@ class Driver(psycopg.AsyncConnection[Any]):
 
 
 class _StatementCursor(psycopg.AsyncCursor[Any]):
-    """Runs one statement again and again."""
+    """Runs one statement again and again.
+
+    The driver would take its text apart each time, for one as long as that which creates jobs.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._converted: PostgresQuery | None = None
+        self._converted_by: Transformer | None = None
 
     def release(self) -> None:
         """Drop the parameters and the result, which may be megabytes."""
         self._reset()
         self._tx.set_pgresult(None, set_loaders=False)
+        if self._converted is not None:
+            self._converted.params = None
+
+    def _convert_query(self, query: Query, params: Params | None = None) -> PostgresQuery:
+        if self._converted is None or self._converted_by is not self._tx:
+            self._converted = super()._convert_query(query, params)
+            self._converted_by = self._tx
+        else:
+            self._converted.dump(params)
+        return self._converted
 
 
 class _NamedRows:

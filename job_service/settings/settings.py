@@ -1,147 +1,36 @@
-"""Settings of job_service: environment variables ``JOB_SERVICE_…``, validated at start."""
+"""Every setting, with its default and what it is for."""
 
-import difflib
-import re
-from collections.abc import Iterable
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from platformdirs import user_data_path
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 from job_service.access import exposure
 from job_service.access.certificates import CertificateFiles
-from job_service.cannot_run import CannotRunError
 from job_service.jobs.limits import MAX_MESSAGE_BYTES, CallLimits, Limits
 from job_service.jobs.recipe_book import WorkflowRules
+from job_service.settings.shown import as_text, without_password, without_secrets
+from job_service.settings.values import (
+    Duration,
+    LogFormat,
+    LogLevel,
+    Patterns,
+    Retained,
+    UnknownModels,
+    at_least_five_minutes,
+    listen_address,
+    multiple_of_8,
+    plain_words,
+    postgres_url,
+    store_url,
+)
 from job_service.workflows.safety import SafetyRules
 
 PREFIX = "JOB_SERVICE_"
-# What Kubernetes sets by itself in every pod near a service named job-service.
-FROM_KUBERNETES = re.compile(r"JOB_SERVICE_(SERVICE_|PORT($|_))")
-
-
-class SettingsError(CannotRunError):
-    """Settings that cannot be used, a line for each."""
-
-
-class LogLevel(StrEnum):
-    """What is logged: this and everything graver."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class UnknownModels(StrEnum):
-    """What becomes of a job with a model that no live worker offers."""
-
-    WAIT = "wait"
-    REJECT = "reject"
-
-
-class LogFormat(StrEnum):
-    """How it is logged."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-def _duration(value: Any, parse: ValidatorFunctionWrapHandler) -> timedelta:
-    """Read "30" and "2.5" as seconds too; pydantic itself reads only "00:00:30" and "PT30S"."""
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value):
-        value = float(value)
-    try:
-        parsed = parse(value)
-    except ValidationError:
-        raise ValueError("must be seconds, such as 30 or 2.5, or a duration like PT15M") from None
-    if not isinstance(parsed, timedelta) or parsed <= timedelta(0):
-        raise ValueError("must be more than 0 seconds")
-    return parsed
-
-
-def _listen_address(value: str) -> str:
-    host, separator, port = value.rpartition(":")
-    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not (separator and host and port.isascii() and port.isdigit()) or bare_ipv6:
-        raise ValueError("must be host:port, such as 127.0.0.1:50051 or [::1]:50051")
-    if int(port) > 65535:
-        raise ValueError("the port must be at most 65535")
-    return value
-
-
-def _postgres_url(value: str) -> str:
-    """Check a PostgreSQL URL and turn it into SQLAlchemy's form for psycopg."""
-    try:
-        url = make_url(value)
-    except (ArgumentError, ValueError):
-        raise ValueError("must be a URL such as postgresql://user:password@host/database") from None
-    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise ValueError(f"must start with postgresql://, not {url.drivername}://")
-    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-
-
-def _store_url(value: str) -> str:
-    if not re.match(r"[a-z][a-z0-9+.-]*://.", value):
-        raise ValueError("must be a URL such as file:///var/lib/pictures or s3://bucket/prefix")
-    return value
-
-
-def _plain_words(value: str) -> str:
-    if value and value.strip().lower() != exposure.PLAIN_WORDS.lower():
-        raise ValueError(f"must read: {exposure.PLAIN_WORDS}")
-    return value
-
-
-def _multiple_of_8(value: int) -> int:
-    if value % 8:
-        raise ValueError("must be a multiple of 8")
-    return value
-
-
-def _at_least_five_minutes(value: timedelta) -> timedelta:
-    """Inputs must not be swept between being found and the job being stored."""
-    if value < timedelta(minutes=5):
-        raise ValueError("must be at least 300 seconds")
-    return value
-
-
-def _an_hour_or_more(value: timedelta) -> timedelta:
-    """Whoever takes seconds for days must not lose every job."""
-    if value < timedelta(hours=1):
-        raise ValueError("must be at least 3600 seconds")
-    if value > timedelta(days=36_500):
-        raise ValueError("must be at most a hundred years; leave it out to keep them for ever")
-    return value
-
-
-Duration = Annotated[timedelta, WrapValidator(_duration)]
-Retained = Annotated[Duration, AfterValidator(_an_hour_or_more)]
-
-
-def _patterns(value: Any) -> Any:
-    """Names or patterns separated by commas."""
-    if isinstance(value, str):
-        return tuple(name for part in value.split(",") if (name := part.strip()))
-    return value
-
-
-Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]
 
 
 class Settings(BaseSettings):
@@ -151,13 +40,13 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
+    database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,
         repr=False,
         description="PostgreSQL to use, postgresql://…; absent: an embedded one in the data "
         "directory",
     )
-    listen_database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
+    listen_database_url: Annotated[str, AfterValidator(postgres_url)] | None = Field(
         default=None,
         repr=False,
         description="the same PostgreSQL for the one connection on which a replica hears of the "
@@ -172,7 +61,7 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("generation-jobs", appauthor=False),
         description="where the embedded PostgreSQL and, by default, the artifacts are",
     )
-    listen: Annotated[str, AfterValidator(_listen_address)] = Field(
+    listen: Annotated[str, AfterValidator(listen_address)] = Field(
         default="127.0.0.1:50051", description="host:port for gRPC; port 0 takes a free one"
     )
     tls_cert: Path | None = Field(
@@ -196,7 +85,7 @@ class Settings(BaseSettings):
         description="whether callers need a token; default: with a tokens file, and when others "
         "than this machine reach the address",
     )
-    insecure_listen: Annotated[str, AfterValidator(_plain_words)] = Field(
+    insecure_listen: Annotated[str, AfterValidator(plain_words)] = Field(
         default="",
         description="to listen beyond this machine without TLS or tokens, set it to: "
         f"{exposure.PLAIN_WORDS}",
@@ -206,7 +95,7 @@ class Settings(BaseSettings):
         description="whether tools may ask what RPCs there are; default: whoever has a token, and "
         "this machine",
     )
-    artifact_store: Annotated[str, AfterValidator(_store_url)] = Field(
+    artifact_store: Annotated[str, AfterValidator(store_url)] = Field(
         default="",
         repr=False,
         description="URL of the artifact store; default: artifacts/ in the data directory",
@@ -235,7 +124,7 @@ class Settings(BaseSettings):
         default=timedelta(minutes=15),
         description="how long one attempt of a job may run, unless the job says otherwise",
     )
-    max_dimension: Annotated[int, AfterValidator(_multiple_of_8)] = Field(
+    max_dimension: Annotated[int, AfterValidator(multiple_of_8)] = Field(
         default=2048, ge=64, le=8192, description="largest width and height, in pixels"
     )
     max_batch_size: int = Field(
@@ -247,7 +136,7 @@ class Settings(BaseSettings):
         le=1024**3,
         description="bytes of the largest picture a client may upload to start jobs from",
     )
-    input_retention: Annotated[Duration, AfterValidator(_at_least_five_minutes)] = Field(
+    input_retention: Annotated[Duration, AfterValidator(at_least_five_minutes)] = Field(
         default=timedelta(hours=24),
         description="how long an uploaded picture is kept that no job refers to",
     )
@@ -381,7 +270,7 @@ class Settings(BaseSettings):
         default=timedelta(seconds=10),
         description="how long calls may go on after SIGTERM before they are cut off",
     )
-    metrics_listen: Annotated[str, AfterValidator(_listen_address)] | None = Field(
+    metrics_listen: Annotated[str, AfterValidator(listen_address)] | None = Field(
         default=None,
         description="host:port for /metrics, /livez and /readyz over HTTP, without encryption or "
         "tokens; absent: not served",
@@ -497,78 +386,13 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="python") | {
             "database_url": self.shown_database_url(),
             "listen_database_url": self.listen_database_url
-            and _without_password(make_url(self.listen_database_url)),
+            and without_password(make_url(self.listen_database_url)),
             "artifact_store": without_secrets(self.artifact_store),
         }
-        return {PREFIX + name.upper(): _as_text(value) for name, value in values.items()}
+        return {PREFIX + name.upper(): as_text(value) for name, value in values.items()}
 
     def shown_database_url(self) -> str:
         """Say which database is used, without its password."""
         if self.database_url is None:
             return f"(embedded in {self.embedded_postgres_directory})"
-        return _without_password(make_url(self.database_url))
-
-
-def load() -> Settings:
-    """Read the environment.
-
-    Raises:
-        SettingsError: something in it cannot be used; says what and why, quoting no values.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        lines = (
-            ": ".join(filter(None, (_variable(problem["loc"]), _reason(problem["msg"]))))
-            for problem in error.errors()
-        )
-        raise SettingsError("\n  ".join(["these settings cannot be used:", *lines])) from None
-
-
-def unknown_names(names: Iterable[str]) -> list[str]:
-    """Say of each environment variable that looks like a setting and is none, what it could be."""
-    known = [name.upper() for name in Settings.model_fields]
-    hints = []
-    for name in sorted(names):
-        setting = name.removeprefix(PREFIX)
-        if setting in (name, *known) or FROM_KUBERNETES.match(name):
-            continue
-        close = difflib.get_close_matches(setting, known, n=1)
-        hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-        hints.append(f"{name} is no setting{hint}")
-    return hints
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return f"{PREFIX}{'_'.join(map(str, location)).upper()}" if location else ""
-
-
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-def without_secrets(url: str) -> str:
-    """Render an artifact store's URL without a password or keys that stand in it."""
-    parts = urlsplit(url)
-    _, signed_in, place = parts.netloc.rpartition("@")
-    query = re.sub(r"=[^&]*", "=***", parts.query)
-    return urlunsplit(parts._replace(netloc=f"***@{place}" if signed_in else place, query=query))
-
-
-def _without_password(url: URL) -> str:
-    """Render a database URL with its password masked, also one given as a parameter."""
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    return url.render_as_string(hide_password=True)
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""  # which is read as not set
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+        return without_password(make_url(self.database_url))

@@ -8,6 +8,7 @@ from generation_jobs.v1 import job_pb2
 from generation_jobs.v1.job_pb2 import GenerationJob
 
 from comfy_worker.simulator.settings import DEFAULT_CHECKPOINTS
+from comfy_worker.worker.upload_batches import MOST_BYTES
 from job_service.client import JobServiceClient
 
 SECONDS = 30
@@ -25,6 +26,18 @@ def picture(*, steps: int = 4, **fields: Any) -> GenerationJob:
             **fields,
         }
     )
+
+
+def large_video() -> dict[str, Any]:
+    """A graph that makes a file which a worker does not keep in memory."""
+    video = {"filename_prefix": "clip", "fps": 2.0, "least_bytes": MOST_BYTES + 1}
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 32, "height": 24, "batch_size": 2, "color": 7},
+        },
+        "2": {"class_type": "SimulatedVideo", "inputs": {"images": ["1", 0], **video}},
+    }
 
 
 async def until(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from comfy_worker.worker.upload_batches import MOST_BYTES, MOST_FILES, ArtifactFile, batches
 from job_service.client import JobServiceClient
-from tests.worker.worker.asking import completed, picture
+from tests.worker.worker.asking import completed, large_video, picture
 from tests.worker.worker.conftest import StartWorker
 from tests.worker.worker.lease_editor import LeaseEditor
 
@@ -102,15 +102,8 @@ async def test_a_large_file_goes_by_itself(
     jobs: JobServiceClient, leases: LeaseEditor, start_worker: StartWorker
 ) -> None:
     start_worker(job_service=leases.address)
-    video = {"filename_prefix": "clip", "fps": 2.0, "least_bytes": MOST_BYTES + 1}
-    leases.graph = {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 32, "height": 24, "batch_size": 2, "color": 7},
-        },
-        "2": {"class_type": "SimulatedVideo", "inputs": {"images": ["1", 0], **video}},
-        "3": {"class_type": "PreviewAny", "inputs": {"source": "a lighthouse"}},
-    }
+    leases.graph = large_video()
+    leases.graph["3"] = {"class_type": "PreviewAny", "inputs": {"source": "a lighthouse"}}
     job = await completed(jobs, (await jobs.create_job(picture())).id)
     assert job.artifacts[0].size > MOST_BYTES
     assert [each.content_type for each in job.artifacts] == ["video/webm", "text/plain"]

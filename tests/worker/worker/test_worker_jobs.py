@@ -14,8 +14,9 @@ from PIL import Image
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from comfy_worker.simulator.settings import DEFAULT_LORAS
 from job_service.client import JobServiceClient
-from tests.worker.worker.asking import SECONDS, completed, ended, picture, until
+from tests.worker.worker.asking import SECONDS, completed, ended, large_video, picture, until
 from tests.worker.worker.conftest import StartWorker
+from tests.worker.worker.lease_editor import LeaseEditor
 
 
 async def test_a_picture_and_its_thumbnails(
@@ -245,12 +246,16 @@ async def test_a_file_over_the_limit_is_not_kept(
 async def test_a_worker_without_room_for_files_says_so_and_works_on(
     jobs: JobServiceClient,
     start_worker: StartWorker,
+    leases: LeaseEditor,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    worker = start_worker()
+    worker = start_worker(job_service=leases.address)
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+        # a picture needs none
+        await completed(jobs, (await jobs.create_job(picture())).id)
+        leases.graph = large_video()
         asked = await jobs.create_job(picture())
         job = await until(jobs, asked.id, failed_with(job_error_pb2.ERROR_CODE_INTERNAL))
         assert "FileNotFoundError" in job.error.technical_details

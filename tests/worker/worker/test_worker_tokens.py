@@ -3,15 +3,18 @@
 import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
 import structlog
+from generation_jobs.v1 import generation_job_service_pb2 as pb
 
 from comfy_worker.cannot_run import CannotRunError
 from comfy_worker.simulator import Simulator
 from job_service.access import secret, token_book
 from job_service.client import JobServiceClient
 from job_service.settings import Settings
-from tests.service.access.callers import ALICE
+from tests.jobs_protocol import ProtocolClient, refused
+from tests.service.access.callers import ALICE, metadata
 from tests.worker.worker.asking import SECONDS, completed, picture
 from tests.worker.worker.conftest import StartWorker
 
@@ -60,6 +63,7 @@ async def test_a_render_outlives_the_token_it_began_with(
         async with asyncio.timeout(SECONDS):
             prompt_id = await hold.reached()
             tokens.take(tokens.second)
+            await _is_forgotten(service, tokens.first)
             hold.release()
             with structlog.testing.capture_logs() as log:
                 while not any(_is_a_refused_result(one) for one in log):  # noqa: ASYNC110
@@ -67,6 +71,18 @@ async def test_a_render_outlives_the_token_it_began_with(
         tokens.give(tokens.second)
         done = await completed(jobs, asked.id)
         assert (done.comfyui_prompt_id, done.attempt) == (prompt_id, 1)
+
+
+async def _is_forgotten(service: str, token: str) -> None:
+    """Wait until the service has noticed that it takes the token no longer."""
+    async with grpc.aio.insecure_channel(service) as channel:
+        stub = ProtocolClient(channel).stub
+        reason = ""
+        while reason != "TOKEN_UNKNOWN":
+            call = stub.GetQueueStats(
+                pb.GetQueueStatsRequest(), metadata=metadata(token), timeout=SECONDS
+            )
+            reason = (await refused(call)).reason
 
 
 def _is_a_refused_result(line: structlog.typing.EventDict) -> bool:

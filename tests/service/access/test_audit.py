@@ -13,7 +13,7 @@ from tests.operator_protocol import ProtocolOperator
 from tests.service.access.callers import ALICE
 from tests.service.access.conftest import Connect, MakeToken
 from tests.service.test_templates import Templates, a_template
-from tests.worker_protocol import ProtocolWorker
+from tests.worker_protocol import ProtocolWorker, artifact_file
 
 PROMPT = "a-prompt-nobody-should-log"
 
@@ -74,6 +74,28 @@ async def test_the_life_of_a_job_is_a_line_for_each_step(
     ]
     assert PROMPT not in str(log)
     assert gateway not in str(log)
+
+
+async def test_files_that_complete_their_job_are_a_line_with_both(
+    make_token: MakeToken, connect: Connect, worker: ProtocolWorker
+) -> None:
+    client = ProtocolClient(connect(await make_token(Role.GATEWAY, name="web"), ALICE))
+    job = await client.create()
+    lease = await worker.lease_one()
+    with structlog.testing.capture_logs() as log:
+        answer = await worker.complete_with(lease, [artifact_file(lease, b"picture")])
+    assert _lines(log) == [
+        {
+            "method": "UploadArtifacts",
+            "subject": "worker#1",
+            "role": "worker",
+            "worker": "box-1",
+            "job_id": job.id,
+            "artifact_id": answer.artifacts[0].id,
+            "status": "JOB_STATUS_COMPLETED",
+            "code": "OK",
+        }
+    ]
 
 
 async def test_a_refused_call_is_a_line_that_says_why(

@@ -97,7 +97,8 @@ def _unit(origin: str) -> str:
         fields = ", ".join(f"request.{name}" for name in former.FIELD_NAMES)
         return f"""
         SELECT request.id AS source_id, request.id AS request_id, CAST(NULL AS bigint) AS wanted_id,
-            request.checksum, request.checksum AS request_checksum, {fields}, request.kept
+            request.checksum, request.checksum AS request_checksum, {fields}, request.kept,
+            false AS sampler_of_request
         FROM import_todo JOIN import_request AS request ON request.id = import_todo.source_id
         """
     fields = ", ".join(
@@ -120,7 +121,8 @@ def _unit(origin: str) -> str:
             FROM (VALUES {differing}) AS said (field, value, differs) WHERE differs
         ), '{{}}') || coalesce((
             SELECT jsonb_object_agg('request.' || key, value) FROM jsonb_each(request.kept)
-        ), '{{}}') || coalesce(job.kept, '{{}}'), '{{}}') END AS kept
+        ), '{{}}') || coalesce(job.kept, '{{}}'), '{{}}') END AS kept,
+        job.sampler_params IS NULL AND request.sampler_params IS NOT NULL AS sampler_of_request
     FROM import_todo JOIN import_job AS job ON job.id = import_todo.source_id
     LEFT JOIN import_match ON import_match.job_id = job.id
         AND import_match.job_id > :after AND import_match.job_id <= :upto
@@ -268,8 +270,13 @@ _WHYS: Final = (
     ),
     (
         "column.sampler_params",
-        """CASE WHEN sampler_params <> sampler_given
+        """CASE WHEN sampler_params <> sampler_given AND NOT sampler_of_request
         THEN 'params say otherwise' END""",
+    ),
+    (
+        "request.sampler_params",
+        """CASE WHEN sampler_params <> sampler_given AND sampler_of_request
+        THEN 'the job says otherwise' END""",
     ),
     ("params", "CASE WHEN jsonb_typeof(params) <> 'object' THEN 'is no JSON object' END"),
     (
@@ -287,7 +294,10 @@ _WHYS: Final = (
             f" THEN 'is larger than the {MAX_PARAMS_BYTES} bytes of a new job; kept whole' END"
         ),
     ),
-    ("params.legacy", "CASE WHEN params_object ? 'legacy' THEN 'the name is taken' END"),
+    (
+        "params.legacy",
+        "CASE WHEN params_object ? 'legacy' THEN 'is a name needed here; kept below it' END",
+    ),
     (
         "result_content_id",
         """CASE WHEN result_content_id <> content_id
@@ -363,11 +373,12 @@ _WHYS: Final = (
             THEN 'is of a run that will be repeated'
     END""",
     ),
-    ("id", "CASE WHEN wanted_id < 1 THEN 'ids of jobs begin at 1' END"),
+    ("id", "CASE WHEN wanted_id < 1 THEN 'is below 1, where ids of jobs begin' END"),
 )
 
 _VALUES: Final = {
     "column.sampler_params": "sampler_params",
+    "request.sampler_params": "sampler_params",
     "sampler_params": "sampler_given",
     "params.legacy": "params_object -> 'legacy'",
     "params.size": "octet_length(CAST(params_object AS text))",

@@ -146,6 +146,9 @@ _JOBS: Final[list[dict[str, Any]]] = [
     {"status": None, "job_type": None, "created_at": None, "updated_at": None},
     {"created_at": "infinity", "updated_at": "0044-03-15 12:00:00 BC"},
     {"parameters": written({f"key {n}": "🦊 snow " * 5 for n in range(4_000)})},
+    # merged with a request that had asked for other settings
+    {"prompt": "settled otherwise", "parameters": written({"sampler_params": {"steps": 30}}),
+     "params": written({"sampler_params": {"steps": 30}})},
 ]  # fmt: skip
 
 _REQUESTS: Final[list[dict[str, Any]]] = [
@@ -168,4 +171,6 @@ _REQUESTS: Final[list[dict[str, Any]]] = [
      "thumbnail_paths": written("c.webp")},
     {"prompt": "a key twice", "sampler_params": written(Pairs([("steps", 1), ("steps", 2)])),
      "output_paths": written(None)},
+    {"prompt": "settled otherwise", "created_at": _CREATED, "user_id": USERS[0],
+     "sampler_params": written({"steps": 20, "seed": -1})},
 ]  # fmt: skip

@@ -181,7 +181,7 @@ class _Import:
                 ),
                 f"put job_service's tables into schema {found.schema}, with bigint ids"
                 + (
-                    f"; {len(found.references)} foreign keys of other tables lead to them then"
+                    f"; foreign keys of other tables ({len(found.references)}) lead to them then"
                     if found.references
                     else ""
                 ),

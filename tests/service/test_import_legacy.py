@@ -1,5 +1,6 @@
 """Former tables become jobs in place, and become what they were again when that is undone."""
 
+import re
 from pathlib import Path
 
 import grpc
@@ -273,6 +274,19 @@ async def test_no_row_is_said_to_be_rejected(empty_database_url: str, tmp_path: 
     said = await import_legacy(url, cutover=True, report=report)
     assert not any("rejected" in line for line in said)
     assert "rejected" not in report.read_text()
+
+
+async def test_the_example_of_the_documentation_is_a_true_one(empty_database_url: str) -> None:
+    former_tables.build(empty_database_url, "B")
+    said = await import_legacy(empty_database_url, cutover=True, dry_run=True)
+    text = Path("docs/migrating.md").read_text(encoding="utf-8")
+    _, _, example = text.partition("state B:\n\n")
+    shown = [line.removeprefix("    ") for line in example.partition("\n\n")[0].splitlines()]
+    assert list(map(_without_rate, said)) == list(map(_without_rate, shown))
+
+
+def _without_rate(line: str) -> str:
+    return re.sub(r"rows, [\d,]+ a second", "rows", line)
 
 
 def _why_of(report: Path, row_id: int, field: str) -> str:

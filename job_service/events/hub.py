@@ -154,11 +154,12 @@ class Subscription:
 
     async def take(self, timeout: float | None = None) -> set[Hashable]:  # noqa: ASYNC109
         """Wait until something fires, and take all that has; empty after ``timeout`` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
-        except TimeoutError:
-            return set()
+        if not self._woken.is_set():
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
+            except TimeoutError:
+                return set()
         fired, self._fired = self._fired, set()
         self._woken.clear()
         return fired

@@ -111,7 +111,8 @@ class Dispatcher:
                 waiter.answer.set_result(leases)
                 self._waiting.pop(waiter.call, None)
             waiter.round_over.set()
-        await asyncio.gather(*(self.give_back(one.claim.lease) for one in unreachable))
+        if unreachable:
+            await asyncio.gather(*(self.give_back(one.claim.lease) for one in unreachable))
         self._hub.publish(
             *(JobChanged(one.claim.job.id) for leases in dealt.granted.values() for one in leases)
         )

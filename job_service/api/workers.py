@@ -8,12 +8,18 @@ from typing import Any, Final
 from uuid import UUID
 
 import grpc
-from generation_jobs.v1 import generation_job_service_pb2, job_pb2, worker_service_pb2_grpc
+from generation_jobs.v1 import job_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from job_service.api.caller import principal
 from job_service.api.encode import artifact_message, duration, input_message
-from job_service.api.leased_job import leased_job_message
+from job_service.api.lease_messages import (
+    REPORT_VERDICTS,
+    lease_message,
+    reported_preview,
+    reported_progress,
+    verdict_messages,
+)
 from job_service.api.upload_stream import chunks, opening
 from job_service.api.worker_requests import (
     MAX_LEASES,
@@ -37,13 +43,12 @@ from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDu
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy, limits
 from job_service.jobs.fields import FieldChecks
-from job_service.jobs.prompt_id import prompt_id
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import STATUS_TO_WIRE
 from job_service.queue.claim_round import Granted, LeaseCall
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
-from job_service.queue.heartbeats import Heartbeats, Verdicts
+from job_service.queue.heartbeats import Heartbeats
 from job_service.store.inputs import InputRow, InputTable
 from job_service.store.leases import (
     UNSTORED,
@@ -55,12 +60,6 @@ from job_service.store.leases import (
 )
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_REPORT_VERDICTS: Final[Mapping[bool | None, "pb.Verdict.ValueType"]] = {
-    None: pb.VERDICT_LOST,
-    True: pb.VERDICT_CANCEL,
-    False: pb.VERDICT_CONTINUE,
-}
 
 
 class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -148,7 +147,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         assets = await self._assets(granted)
         size = 0
         for one in granted:
-            lease = self._lease(one, ttl, assets)
+            lease = lease_message(one, self._installation, ttl, assets)
             size += lease.ByteSize() + 8
             if size > limits.MAX_REPLY_BYTES and response.leases:
                 await self._dispatcher.give_back(one.claim.lease)
@@ -168,7 +167,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             name, instance_id, listed, draining=request.draining, wait=wait
         )
         return pb.HeartbeatResponse(
-            verdicts=_verdicts(verdicts),
+            verdicts=verdict_messages(verdicts),
             directives=[pb.WorkerDirective.ValueType(value) for value in sorted(directives)],
             lease_ttl=duration(self._ttl),
         )
@@ -190,7 +189,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             verdicts=[
                 pb.LeaseVerdict(
                     lease=report.lease,
-                    verdict=_REPORT_VERDICTS[cancel],
+                    verdict=REPORT_VERDICTS[cancel],
                 )
                 for report, cancel in zip(request.reports, held, strict=True)
             ]
@@ -328,56 +327,15 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             {binding["input_id"] for one in granted for binding in one.claim.job.inputs}
         )
 
-    def _lease(self, granted: Granted, ttl: timedelta, assets: Mapping[int, InputRow]) -> pb.Lease:
-        job = granted.claim.job
-        return pb.Lease(
-            job_id=job.id,
-            lease_token=str(granted.claim.lease.token),
-            attempt=job.attempt,
-            ttl=duration(ttl),
-            job=leased_job_message(job),
-            workflow_json=job.workflow or "",
-            backend=granted.backend,
-            prompt_id=prompt_id(self._installation, job.id, job.attempt),
-            prior_prompts=[
-                pb.PriorPrompt(
-                    attempt=attempt, prompt_id=prompt_id(self._installation, job.id, attempt)
-                )
-                for attempt in granted.claim.prior_attempts
-            ],
-            inputs=[
-                pb.LeasedInput(
-                    name=binding["name"], input=input_message(assets[binding["input_id"]])
-                )
-                for binding in job.inputs
-                if binding["input_id"] in assets
-            ],
-        )
-
     async def _take_report(self, lease: LeaseKey, report: pb.ProgressReport) -> bool | None:
-        preview = None
-        if report.HasField("preview"):
-            preview = generation_job_service_pb2.Preview(
-                job_id=lease.job_id,
-                content_type=report.preview.content_type,
-                data=report.preview.data,
-            )
         return await self._board.report(
             lease,
-            job_pb2.JobProgress(
-                fraction=report.fraction,
-                phase=report.phase,
-                node_id=report.node_id,
-                node_class=report.node_class,
-                step=report.step,
-                steps=report.steps,
-                remaining=report.remaining if report.HasField("remaining") else None,
-            ),
+            reported_progress(report),
             running_for=(
                 report.running_for.ToTimedelta() if report.HasField("running_for") else None
             ),
             prompt_id=report.prompt_id,
-            preview=preview,
+            preview=reported_preview(lease, report),
         )
 
     def _completed(self, lease: LeaseKey, ended: Ended, path: str = "") -> pb.CompleteJobResponse:
@@ -410,12 +368,3 @@ def _lease_lost(lease: LeaseKey) -> RefusedError:
         f"the lease on job {lease.job_id} has ended; nothing was changed",
         metadata={"job_id": str(lease.job_id), "lease_token": str(lease.token)},
     )
-
-
-def _verdicts(verdicts: Verdicts) -> Sequence[pb.LeaseVerdict]:
-    return [
-        pb.LeaseVerdict(
-            lease=pb.LeaseRef(job_id=lease.job_id, lease_token=str(lease.token)), verdict=verdict
-        )
-        for lease, verdict in verdicts.items()
-    ]

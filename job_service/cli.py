@@ -80,8 +80,8 @@ def import_legacy(
             "--from",
             metavar="URL",
             help="Database with the former tables, postgresql://…; it is only read. Without it the "
-            "former tables are in job_service's own database, and are imported in place. Its password "
-            "is kept in ~/.pgpass: others on this machine can read command lines.",
+            "former tables are in job_service's own database, and are imported in place. Its "
+            "password is kept in ~/.pgpass: others on this machine can read command lines.",
         ),
     ] = None,
     dry_run: Annotated[

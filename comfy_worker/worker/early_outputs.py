@@ -4,13 +4,15 @@ import asyncio
 
 from comfy_worker.comfyui import ComfyBackend, OutputFile
 from comfy_worker.worker.output_fetch import FetchedOutput, Output, fetch_early
+from comfy_worker.worker.upload_batches import MOST_FILES
 
 
 class EarlyOutputs:
     """Fetches small files as soon as ComfyUI says that a node has made them, one at a time.
 
-    Together they have at most ``most_bytes``. The history still decides what the prompt has made:
-    what it lists and is not here is fetched then. To be closed.
+    Together they have at most ``most_bytes``, and they are no more than fit one call. The history
+    still decides what the prompt has made: what it lists and is not here is fetched then. To be
+    closed.
     """
 
     def __init__(self, backend: ComfyBackend, most_bytes: int) -> None:
@@ -29,7 +31,9 @@ class EarlyOutputs:
 
     def fetch(self, file: OutputFile) -> None:
         """Begin to fetch a file. One that is only for display may not be wanted in the end."""
-        if not file.is_preview and file not in self._fetching and self._left > 0:
+        if file.is_preview or file in self._fetching:
+            return
+        if self._left > 0 and len(self._fetching) < MOST_FILES:
             self._fetching[file] = asyncio.create_task(self._fetch(file))
 
     async def take(self, output: Output) -> FetchedOutput | None:

@@ -1,7 +1,7 @@
 """Statements on artifacts: the rows behind the objects in the artifact store."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
@@ -160,6 +160,8 @@ class ArtifactRow:
 _MOST_CALLS: Final = 64
 _COLUMNS: Final = tuple(field.name for field in fields(ArtifactRow))
 _columns = attrgetter(*_COLUMNS)
+_NEW: Final = tuple(field.name for field in fields(NewArtifact))
+_new = attrgetter(*_NEW)
 
 
 class ArtifactTable:
@@ -186,7 +188,7 @@ class ArtifactTable:
         self, calls: Sequence[tuple[LeaseKey, Sequence[NewArtifact]]]
     ) -> Sequence[list[ArtifactRow] | Exception | None]:
         new = [
-            asdict(artifact)
+            dict(zip(_NEW, _new(artifact), strict=True))
             | {"sha256": artifact.sha256.hex()}
             | {"job_id": lease.job_id, "lease_token": lease.token}
             for lease, artifacts in calls

@@ -23,7 +23,7 @@ Settle = Callable[[OldContent], Move]
     ]
 )
 def server(request: pytest.FixtureRequest) -> URL:
-    """The newest PostgreSQL, and with ``make former`` the oldest that is supported, too."""
+    """The newest PostgreSQL, and in tests marked heavy or former the oldest supported one, too."""
     found: URL = request.getfixturevalue(request.param)
     return found
 

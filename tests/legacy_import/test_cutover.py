@@ -15,7 +15,16 @@ from tests.legacy_import.samples import SHAPES, sample
 pytestmark = pytest.mark.former
 
 
-@pytest.mark.parametrize("name", ["A", "B", "C", "both column sets", "C with requests"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A",
+        pytest.param("B", marks=pytest.mark.heavy),
+        "C",
+        "both column sets",
+        "C with requests",
+    ],
+)
 async def test_rows_written_between_import_and_cutover(name: str, settle: Settle) -> None:
     content = sample(SHAPES[name])
     move = settle(content)

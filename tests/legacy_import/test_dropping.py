@@ -10,6 +10,7 @@ from tests.legacy_import.snapshot import differences, snapshot
 
 pytestmark = [
     pytest.mark.former,
+    pytest.mark.timeout(600),
     pytest.mark.parametrize("settle", ["in place"], indirect=True),
 ]
 
@@ -42,6 +43,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.heavy
 def test_what_was_written_since_it_was_imported_is_not_dropped(move: Move) -> None:
     with psycopg.connect(move.target, autocommit=True) as connection:
         for ids, written in WRITTEN.items():

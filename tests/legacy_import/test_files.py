@@ -105,6 +105,7 @@ def files(outcome: Outcome) -> dict[str, int]:
     return counted
 
 
+@pytest.mark.heavy
 async def test_files_are_ingested_and_read(settle: Settle, root: Path) -> None:
     move = settle(
         content(

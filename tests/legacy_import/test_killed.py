@@ -16,11 +16,10 @@ from tests.legacy_import.multiplying import multiply
 from tests.legacy_import.samples import SHAPES, sample
 from tests.postgres_fixture import new_database
 
-pytestmark = [pytest.mark.former, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(900)
 
 #: Each row of the sample so often: enough for many batches.
 TIMES = 30
-SEEDS = range(10)
 
 
 class Copies:
@@ -67,7 +66,14 @@ def copies(
 ARGUMENTS = ("--batch", "20", "--cutover")
 
 
-def test_killed_at_any_point_and_run_again(copies: Copies) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(range(3), marks=pytest.mark.heavy, id="a few seeds"),
+        pytest.param(range(3, 13), marks=pytest.mark.former, id="many seeds"),
+    ],
+)
+def test_killed_at_any_point_and_run_again(seeds: range, copies: Copies) -> None:
     left_alone = copies.move()
     began = time.monotonic()
     left_alone.run(*ARGUMENTS)
@@ -75,7 +81,7 @@ def test_killed_at_any_point_and_run_again(copies: Copies) -> None:
     expected = end_state(left_alone.target)
     assert len(expected) > 10 * TIMES
 
-    for seed in SEEDS:
+    for seed in seeds:
         chance = random.Random(seed)
         move = copies.move()
         process = move.start(*ARGUMENTS)

@@ -79,6 +79,7 @@ async def test_a_failed_job_can_be_retried(channel: grpc.aio.Channel) -> None:
     assert await worker.complete(lease) == COMPLETED
 
 
+@pytest.mark.heavy
 async def test_jobs_that_ran_can_be_failed_instead(move: Move) -> None:
     with psycopg.connect(move.old) as connection:
         old = stored(connection)

@@ -70,7 +70,7 @@ def test_nothing_is_dropped_before_the_cutover_or_without_a_dump(settle: Settle)
 
 @pytest.mark.parametrize("settle", ["in place"], indirect=True)
 @pytest.mark.parametrize("dropped", [False, True], ids=["kept", "dropped"])
-@pytest.mark.parametrize("name", ["A", "B"])
+@pytest.mark.parametrize("name", ["A", pytest.param("B", marks=pytest.mark.heavy)])
 def test_undo_restores_what_hangs_on_the_tables(
     name: str, settle: Settle, *, dropped: bool
 ) -> None:

@@ -87,7 +87,7 @@ def import_legacy(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Go through everything, and write nothing.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Rows of a transaction.")] = 5000,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a transaction.")] = 10_000,
     cutover: Annotated[
         bool,
         typer.Option(

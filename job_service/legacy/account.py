@@ -1,6 +1,6 @@
 """What an import has to show for itself, read from its tables into the report."""
 
-from typing import Any, Final
+from typing import Final
 
 from job_service.legacy import former, models, verification
 from job_service.legacy.batch import Range
@@ -23,6 +23,21 @@ SELECT before.source, before.source_id, before.job_id, before.outcome, before.co
 FROM legacy_rows AS before LEFT JOIN generation_jobs AS job ON job.id = before.job_id
 WHERE (before.outcome = 'combined' OR before.adjusted IS NOT NULL OR before.conflict) {condition}
 ORDER BY before.source, before.source_id
+"""
+
+# As PostgreSQL writes them, the lines have every number as it was there.
+_LINES: Final = """
+SELECT kind, CAST(json_build_object(
+    'kind', kind, 'table', source, 'id', source_id, 'job_id', job_id,
+    'fields', CASE kind WHEN 'adjusted' THEN fields ELSE '[]' END
+) AS text)
+FROM ({rows}) AS listed
+CROSS JOIN LATERAL (VALUES
+    ('conflict', conflict),
+    ('combined', NOT conflict AND outcome = 'combined'),
+    ('adjusted', NOT conflict AND fields IS NOT NULL)
+) AS said (kind, applies)
+WHERE applies
 """
 
 
@@ -53,27 +68,9 @@ async def _list(driver: Driver, rows: RowList, query: str) -> None:
     """List rows; a server-side cursor bounds the memory."""
     async with driver.transaction(), driver.cursor(name="listed") as cursor:
         cursor.itersize = _FETCHED
-        await cursor.execute(query.encode())
-        async for source, source_id, job_id, outcome, conflict, fields in cursor:
-            _list_row(rows, source, source_id, job_id, outcome, conflict, fields or [])
-
-
-def _list_row(
-    rows: RowList,
-    source: str,
-    source_id: int,
-    job_id: int,
-    outcome: str,
-    conflict: bool,
-    fields: list[dict[str, Any]],
-) -> None:
-    if conflict:
-        rows.add("conflict", source, source_id, job_id)
-        return
-    if outcome == "combined":
-        rows.add("combined", source, source_id, job_id)
-    if fields:
-        rows.add("adjusted", source, source_id, job_id, fields)
+        await cursor.execute(_LINES.format(rows=query).encode())
+        async for kind, line in cursor:
+            rows.add_line(kind, line)
 
 
 async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -> None:

@@ -14,6 +14,7 @@ from job_service.jobs.error_policy import error_of
 from job_service.jobs.limits import DEFAULT_BACKEND
 from job_service.jobs.routing import Needs
 from job_service.legacy import former, mapping
+from job_service.legacy.changes import WAITING
 from job_service.legacy.files import INSERT_ARTIFACTS
 from job_service.legacy.session import Driver, one, statements
 from job_service.store.database import Connection, Row, as_json, statement
@@ -30,7 +31,7 @@ CREATE_TEMPORARY: Final = (
     mapping.CREATE_BATCH,
     (
         "CREATE TEMPORARY TABLE IF NOT EXISTS import_todo ("
-        "source_id bigint PRIMARY KEY, known boolean NOT NULL)"
+        "source_id bigint PRIMARY KEY, known boolean NOT NULL, job_id bigint NOT NULL)"
     ),
     "CREATE TEMPORARY TABLE IF NOT EXISTS import_error (error_text text, error jsonb)",
     (
@@ -56,6 +57,25 @@ _READ: Final = {
         "INSERT INTO import_request SELECT * FROM old_request WHERE id > :after AND id <= :upto",
     ),
 }
+_READ_WAITING: Final = {
+    former.JOBS: (
+        (
+            "INSERT INTO import_job SELECT job.* FROM old_job AS job WHERE job.id IN"
+            f" (SELECT id FROM {WAITING} WHERE source = '{former.JOBS}')"
+        ),
+        (
+            "INSERT INTO import_request SELECT request.* FROM old_request AS request"
+            " WHERE request.id IN (SELECT request_id FROM import_match"
+            " WHERE job_id IN (SELECT id FROM import_job))"
+        ),
+    ),
+    former.REQUESTS: (
+        (
+            "INSERT INTO import_request SELECT request.* FROM old_request AS request"
+            f" WHERE request.id IN (SELECT id FROM {WAITING} WHERE source = '{former.REQUESTS}')"
+        ),
+    ),
+}
 
 # A state that nobody knows rests, too: nothing is going to run such a job.
 _AT_REST: Final = (
@@ -64,12 +84,21 @@ _AT_REST: Final = (
     f" ({mapping.STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'running'"
 )
 
+# Rows keep the id that they have had here, and jobs their own; others get the next free ones.
+_KNOWN_ID: Final = "CASE WHEN before.outcome = 'imported' THEN before.job_id END"
+_NUMBERED: Final = """
+INSERT INTO import_todo (source_id, known, job_id)
+SELECT id, known, coalesce(known_id, CAST(:next_id AS bigint) - 1
+    + count(*) FILTER (WHERE known_id IS NULL) OVER (ORDER BY id))
+FROM ({due}) AS due
+"""
+
 # New rows, and those whose former row is not any more what it was. A job's former row includes that
 # of the request that is part of it.
 _DUE: Final = {
     former.JOBS: f"""
-    INSERT INTO import_todo
-    SELECT row.id, before.source_id IS NOT NULL
+    SELECT row.id, before.source_id IS NOT NULL AS known,
+        CASE WHEN row.id >= 1 THEN row.id ELSE {_KNOWN_ID} END AS known_id
     FROM import_job AS row
     LEFT JOIN legacy_rows AS before
         ON before.source = '{former.JOBS}' AND before.source_id = row.id
@@ -96,8 +125,7 @@ _DUE: Final = {
     ) AND (:all_states OR {_AT_REST.format(row="row")})
     """,
     former.REQUESTS: f"""
-    INSERT INTO import_todo
-    SELECT row.id, before.source_id IS NOT NULL
+    SELECT row.id, before.source_id IS NOT NULL AS known, {_KNOWN_ID} AS known_id
     FROM import_request AS row
     LEFT JOIN legacy_rows AS before
         ON before.source = '{former.REQUESTS}' AND before.source_id = row.id
@@ -112,6 +140,9 @@ _DUE: Final = {
         ) AND (:all_states OR {_AT_REST.format(row="row")})
     """,
 }
+
+_TODO: Final = {source: statement(_NUMBERED.format(due=due)) for source, due in _DUE.items()}
+_FILL: Final = {source: statement(mapping.fill_batch(source)) for source in former.JOB_TABLES}
 
 # A row that comes again replaces what it became, unless job_service has had its hands on that.
 _CONFLICTS: Final = """
@@ -197,9 +228,11 @@ UPDATE import_batch SET
 WHERE legacy #>> '{checkpoint_model,why}' = :needs
 """)
 
+# By the index, whatever the planner takes the tables for.
 _COLLISIONS: Final = statement("""
-SELECT batch.job_id FROM import_batch AS batch JOIN generation_jobs AS job ON job.id = batch.job_id
-ORDER BY 1 LIMIT 10
+SELECT batch.job_id FROM import_batch AS batch
+CROSS JOIN LATERAL (SELECT FROM generation_jobs WHERE id = batch.job_id LIMIT 1) AS job
+LIMIT 10
 """)
 
 _KINDS: Final = statement("""
@@ -304,8 +337,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done in a range."""
+    """What was done in a range, of so many former rows."""
 
+    rows: int
     imported: int
     events: tuple[Event, ...]
 
@@ -320,7 +354,7 @@ class IdCollisionError(Exception):
 
     def __init__(self, ids: Iterable[int]) -> None:
         super().__init__()
-        self.ids = list(ids)
+        self.ids = sorted(ids)
 
 
 class BatchImport:
@@ -346,17 +380,23 @@ class BatchImport:
         for sql in CREATE_TEMPORARY:
             await self._driver.execute(sql.encode())
 
-    async def run(self, range_: Range, *, all_states: bool, only_new: bool) -> Done:
+    async def run(
+        self, range_: Range, *, all_states: bool, only_new: bool, waiting: bool = False
+    ) -> Done:
         """Bring a range over; to be called inside a transaction.
 
         ``all_states``: jobs that are not at rest, too. ``only_new``: leave rows alone that were
-        imported before. Raises IdCollisionError.
+        imported before. ``waiting``: of the range only the rows that are known to have waited.
+        Raises IdCollisionError.
         """
         source = range_.source
-        await self._read(range_)
-        events = [] if only_new else await self._remove_vanished(range_)
+        rows = await self._read(range_, waiting=waiting)
+        if not rows and waiting:
+            return Done(0, 0, ())
+        known = not only_new and not waiting
+        events = await self._remove_vanished(range_) if known else []
         await self._todo(range_, all_states=all_states, only_new=only_new)
-        if not only_new:
+        if known:
             conflicts = await self._sql.rows(
                 statement(_CONFLICTS.format(source=source)), _ends(range_)
             )
@@ -368,18 +408,28 @@ class BatchImport:
         if filled:
             await self._name_checkpoint()
             await self._write(source)
-        return Done(filled, tuple(events))
+        return Done(rows, filled, tuple(events))
 
-    async def _read(self, range_: Range) -> None:
+    async def _read(self, range_: Range, *, waiting: bool) -> int:
+        """Read the range; how many of its own rows there are."""
         await self._driver.execute(b"TRUNCATE import_job, import_request")
-        for sql in _READ[range_.source]:
+        own, *parts = (_READ_WAITING if waiting else _READ)[range_.source]
+        rows = await self._sql.run(statement(own), _ends(range_))
+        for sql in parts:
             await self._sql.run(statement(sql), _ends(range_))
+        return rows
 
     async def _todo(self, range_: Range, *, all_states: bool, only_new: bool) -> None:
         await self._driver.execute(b"TRUNCATE import_todo")
+        (next_id,) = await one(self._driver, "SELECT next_id FROM legacy_import")
         await self._sql.run(
-            statement(_DUE[range_.source]),
-            {**_ends(range_), "all_states": all_states, "only_new": only_new},
+            _TODO[range_.source],
+            {
+                **_ends(range_),
+                "next_id": next_id,
+                "all_states": all_states,
+                "only_new": only_new,
+            },
         )
 
     async def _remove_vanished(self, range_: Range) -> list[Event]:
@@ -395,10 +445,8 @@ class BatchImport:
 
     async def _fill(self, range_: Range) -> int:
         await self._driver.execute(b"TRUNCATE import_batch")
-        (next_id,) = await one(self._driver, "SELECT next_id FROM legacy_import")
         return await self._sql.run(
-            statement(mapping.fill_batch(range_.source)),
-            {**_ends(range_), "next_id": next_id, "running": self._running},
+            _FILL[range_.source], {**_ends(range_), "running": self._running}
         )
 
     async def _name_checkpoint(self) -> None:
@@ -409,7 +457,6 @@ class BatchImport:
             )
 
     async def _write(self, source: str) -> None:
-        await self._driver.execute(b"ANALYZE import_batch (job_id)")
         collisions = await self._sql.rows(_COLLISIONS)
         if collisions:
             raise IdCollisionError(row.job_id for row in collisions)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Options:
     url: str
     source_url: str | None = None
     dry_run: bool = False
-    batch: int = 5000
+    batch: int = 10_000
     cutover: bool = False
     running: str = "pending"
     artifacts_root: Path | None = None
@@ -123,7 +123,7 @@ class _Import:
             # Of a try before nothing is left, in the tables as in what is remembered of them.
             nonlocal late
             late = passes.anew(self._batch())
-            await late.run(nullcontext, _nobody, all_states=True)
+            await late.catch_up()
             self._report.phase = "cut over"
             self._report.counts.clear()
             self._report.checksums.clear()

@@ -96,7 +96,8 @@ def _unit(origin: str) -> str:
     if origin == former.REQUESTS:
         fields = ", ".join(f"request.{name}" for name in former.FIELD_NAMES)
         return f"""
-        SELECT request.id AS source_id, request.id AS request_id, CAST(NULL AS bigint) AS wanted_id,
+        SELECT import_todo.job_id, request.id AS source_id, request.id AS request_id,
+            CAST(NULL AS bigint) AS wanted_id,
             request.checksum, request.checksum AS request_checksum, {fields}, request.kept,
             false AS sampler_of_request
         FROM import_todo JOIN import_request AS request ON request.id = import_todo.source_id
@@ -104,21 +105,28 @@ def _unit(origin: str) -> str:
     fields = ", ".join(
         f"coalesce(job.{name}, request.{name}) AS {name}" for name in former.FIELD_NAMES
     )
-    differing = ",\n".join(
-        f"('{field.name}', {_as_json(field, f'request.{field.name}')},"
-        f" request.{field.name} IS NOT NULL"
-        f" AND (job.{field.name} <> request.{field.name} OR job.kept ? '{field.name}'))"
-        for field in former.FIELDS
-        if field.name in _SHARED
+    shared = [field for field in former.FIELDS if field.name in _SHARED]
+    differ = ",\n".join(
+        f"(request.{field.name} IS NOT NULL"
+        f" AND (job.{field.name} <> request.{field.name} OR job.kept ? '{field.name}')) IS TRUE"
+        for field in shared
+    )
+    names = ", ".join(f"'request.{field.name}'" for field in shared)
+    values = "\n".join(
+        f"WHEN {n} THEN {_as_json(field, f'request.{field.name}')}"
+        for n, field in enumerate(shared, 1)
     )
     return f"""
-    SELECT job.id AS source_id, request.id AS request_id, job.id AS wanted_id,
+    SELECT import_todo.job_id, job.id AS source_id, request.id AS request_id, job.id AS wanted_id,
         job.checksum, request.checksum AS request_checksum, {fields},
-        CASE WHEN request.id IS NULL THEN job.kept ELSE nullif(coalesce((
-            SELECT jsonb_object_agg('request.' || field, jsonb_build_object(
-                'value', value, 'why', 'the job says otherwise'
+        CASE WHEN request.id IS NULL THEN job.kept
+        WHEN job.kept IS NULL AND request.kept IS NULL AND true <> ALL(differ) THEN NULL
+        ELSE nullif(coalesce((
+            SELECT jsonb_object_agg(field, jsonb_build_object(
+                'value', CASE n {values} END, 'why', 'the job says otherwise'
             ))
-            FROM (VALUES {differing}) AS said (field, value, differs) WHERE differs
+            FROM unnest(differ, ARRAY[{names}]) WITH ORDINALITY AS said (differs, field, n)
+            WHERE differs
         ), '{{}}') || coalesce((
             SELECT jsonb_object_agg('request.' || key, value) FROM jsonb_each(request.kept)
         ), '{{}}') || coalesce(job.kept, '{{}}'), '{{}}') END AS kept,
@@ -127,6 +135,7 @@ def _unit(origin: str) -> str:
     LEFT JOIN import_match ON import_match.job_id = job.id
         AND import_match.job_id > :after AND import_match.job_id <= :upto
     LEFT JOIN import_request AS request ON request.id = import_match.request_id
+    CROSS JOIN LATERAL (SELECT ARRAY[{differ}] AS differ OFFSET 0) AS compared
     """
 
 
@@ -149,9 +158,7 @@ _SAMPLER: Final = f"""jsonb_strip_nulls(jsonb_build_object(
 
 # LoRAs as this service stores them; null when one of them cannot be. The former ones had one
 # strength, or none.
-_LORAS: Final = f"""CASE
-            WHEN lora_models IS NULL OR lora_models = '[]' THEN '[]'
-            WHEN jsonb_typeof(lora_models) = 'array' THEN
+_LORAS: Final = f"""CASE WHEN jsonb_typeof(lora_models) = 'array' THEN
             CASE WHEN jsonb_array_length(lora_models) <= {MAX_LORAS} THEN (
                 SELECT CASE WHEN bool_and(
                     length(name) BETWEEN 1 AND {MAX_NAME}
@@ -387,35 +394,57 @@ _VALUES: Final = {
 
 
 def _whys() -> str:
-    return ",\n            ".join(why for _, why in _WHYS)
+    return ",\n        ".join(f"{why} AS why_{n}" for n, (_, why) in enumerate(_WHYS))
 
 
-def _why_rows() -> str:
+def _unfit() -> str:
+    """The numbers of the fields whose value has no place."""
+    numbers = (f"CASE WHEN why_{n} IS NOT NULL THEN {n} END" for n in range(len(_WHYS)))
+    return f"array_remove(ARRAY[{', '.join(numbers)}], NULL)"
+
+
+def _why_names() -> str:
+    return f"'{{{','.join(name for name, _ in _WHYS)}}}'::text[]"
+
+
+def _judgements() -> str:
+    """What is said of field ``n``: worked out for few rows, and for few fields of them."""
     kinds = {field.name: field for field in former.FIELDS}
-    rows = []
-    for name, why in _WHYS:
+    cases = []
+    for n, (name, _) in enumerate(_WHYS):
         value = _VALUES.get(name, name)
         field = kinds.get(name)
         text = _time_text(value) if field is not None and field.kind == "timestamptz" else value
-        rows.append(f"('{name}', {why}, to_jsonb({text}))")
-    return ",\n            ".join(rows)
+        cases.append(f"WHEN {n} THEN jsonb_build_object('value', to_jsonb({text}), 'why', why_{n})")
+    return "\n            ".join(cases)
 
 
 def fill_batch(origin: str) -> str:
     """The statement that fills ``import_batch`` with rows of one former table.
 
-    Parameters: ``after`` and ``upto`` (the range of ids), ``next_id`` (of the first row that cannot
-    keep its id), ``running`` (the state of jobs that were at work: pending or failed).
+    Parameters: ``after`` and ``upto`` (the range of ids), ``running`` (the state of jobs that were
+    at work: pending or failed).
     """
+    # Each step is worked out once for a row (OFFSET 0), and no step is kept for all rows.
     return f"""
 INSERT INTO import_batch
-WITH unit AS MATERIALIZED ({_unit(origin)}
-), read AS MATERIALIZED (
+WITH lora_lists AS MATERIALIZED (
+    -- there are few different ones
+    SELECT written, loras, coalesce((
+        SELECT jsonb_agg(DISTINCT lora -> 'name') FROM jsonb_array_elements(loras) AS lora
+    ), '[]') AS lora_names
+    FROM (
+        SELECT written, {_LORAS} AS loras
+        FROM (
+            SELECT CAST(lora_models AS text) AS written FROM import_job
+            UNION SELECT CAST(lora_models AS text) FROM import_request
+        ) AS lists
+        CROSS JOIN LATERAL (SELECT CAST(written AS jsonb) AS lora_models OFFSET 0) AS read
+        WHERE lora_models <> '[]' OFFSET 0
+    ) AS understood
+), unit AS ({_unit(origin)} OFFSET 0
+), read AS (
     SELECT unit.*,
-        coalesce(
-            CASE WHEN wanted_id >= 1 THEN wanted_id END,
-            CASE WHEN before.outcome = 'imported' THEN before.job_id END
-        ) AS known_id,
         {STATUS_WORDS.format(status="status")} AS status_word,
         {_TYPE_WORDS.format(job_type="job_type")} AS type_word,
         CASE WHEN jsonb_typeof(params) = 'object' THEN
@@ -425,18 +454,18 @@ WITH unit AS MATERIALIZED ({_unit(origin)}
         {", ".join(map(_valid_time, ("created_at", "updated_at", "started_at", "completed_at")))},
         coalesce({_STRINGS_ONLY.format(name="output_paths")}, false) AS outputs_listed,
         coalesce({_STRINGS_ONLY.format(name="thumbnail_paths")}, false) AS thumbnails_listed
-    FROM unit LEFT JOIN legacy_rows AS before
-        ON before.source = '{origin}' AND before.source_id = unit.source_id
-        AND before.source_id > :after AND before.source_id <= :upto
-), understood AS MATERIALIZED (
+    FROM unit OFFSET 0
+), understood AS (
     SELECT read.*,
         CASE status_word WHEN 'running' THEN CAST(:running AS text)
             ELSE coalesce(status_word, 'failed') END AS new_status,
         coalesce(nullif(params_object -> 'sampler_params', 'null'), sampler_params)
             AS sampler_given,
-        {_LORAS} AS loras
-    FROM read
-), sampled AS MATERIALIZED (
+        CASE WHEN written IS NULL THEN '[]' ELSE loras END AS loras,
+        coalesce(lora_names, '[]') AS lora_names
+    FROM read LEFT JOIN lora_lists ON written = CAST(read.lora_models AS text)
+    OFFSET 0
+), sampled AS (
     SELECT understood.*,
         CASE WHEN jsonb_typeof(sampler_given) = 'object' THEN {_SAMPLER} END AS sampler,
         CASE WHEN jsonb_typeof(sampler_given -> 'seed') = 'number' THEN
@@ -444,24 +473,25 @@ WITH unit AS MATERIALIZED ({_unit(origin)}
                 AND CAST(sampler_given -> 'seed' AS numeric) % 1 = 0
             THEN CAST(sampler_given -> 'seed' AS bigint) END
         END AS good_seed
-    FROM understood
-), judged AS MATERIALIZED (
+    FROM understood OFFSET 0
+), questioned AS (
+    SELECT sampled.*,
+        {_whys()}
+    FROM sampled OFFSET 0
+), told AS (
+    SELECT questioned.*, {_unfit()} AS unfit
+    FROM questioned OFFSET 0
+), judged AS (
     -- most rows have nothing to be kept
-    SELECT sampled.*, CASE WHEN kept IS NOT NULL OR num_nonnulls(
-            {_whys()}
-        ) > 0 THEN coalesce((
-        SELECT jsonb_object_agg(field, jsonb_build_object('value', value, 'why', why))
-        FROM (VALUES
-            {_why_rows()}
-        ) AS judgement (field, why, value)
-        WHERE why IS NOT NULL
-    ), '{{}}') || coalesce(kept, '{{}}') END AS legacy
-    FROM sampled
+    SELECT told.*, CASE WHEN unfit = '{{}}' THEN kept ELSE (
+        SELECT jsonb_object_agg(({_why_names()})[n + 1], CASE n
+            {_judgements()}
+        END) FROM unnest(unfit) AS n
+    ) || coalesce(kept, '{{}}') END AS legacy
+    FROM told OFFSET 0
 )
 SELECT
-    coalesce(known_id, :next_id - 1 + count(*) FILTER (WHERE known_id IS NULL)
-        OVER (ORDER BY source_id)),
-    source_id, request_id, checksum, request_checksum,
+    job_id, source_id, request_id, checksum, request_checksum,
     user_id,
     coalesce(type_word, 'image'),
     new_status,
@@ -469,9 +499,7 @@ SELECT
     CASE WHEN length(negative_prompt) <= {MAX_PROMPT} THEN negative_prompt ELSE '' END,
     CASE WHEN length(checkpoint_model) BETWEEN 1 AND {MAX_NAME} THEN checkpoint_model END,
     coalesce(loras, '[]'),
-    CASE WHEN loras = '[]' THEN '[]' ELSE coalesce((
-        SELECT jsonb_agg(DISTINCT lora -> 'name') FROM jsonb_array_elements(loras) AS lora
-    ), '[]') END,
+    lora_names,
     CASE WHEN {_size("width")} THEN width END,
     CASE WHEN {_size("height")} THEN height END,
     CASE WHEN batch_size BETWEEN 1 AND 1024 THEN batch_size END,

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from job_service.legacy import former, matching, models, verification
+from job_service.legacy import changes, former, matching, models, verification
 from job_service.legacy.batch import BatchImport, Done, Event, IdCollisionError, Range
 from job_service.legacy.inspection import Found
 from job_service.legacy.session import Driver, ImportFailedError, one
@@ -17,6 +17,7 @@ HIGHEST: Final = 2**63 - 1
 
 # A range is a small part of every table, also of one that the planner knows nothing of yet.
 _BY_INDEX: Final = b"SET LOCAL enable_seqscan = off"
+_AS_PLANNED: Final = b"SET LOCAL enable_seqscan = on"
 _ANALYSE: Final = (
     b"ANALYZE generation_jobs (id), job_artifacts (job_id), legacy_rows (source, source_id, job_id)"
 )
@@ -30,10 +31,21 @@ class VerificationError(ImportFailedError):
 
 @dataclass(slots=True)
 class _Table:
-    """How far a table is known: its ranges end at ``ends``, and the last one is open."""
+    """How far a table is known: its ranges end at ``ends``, and the last one is open.
+
+    By where a range begins: how many rows it had, and what was compared. ``late``: of rows that
+    were brought over apart from their ranges.
+    """
 
     ends: list[int] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)
     checked: dict[int, Checked] = field(default_factory=dict)
+    late: list[Checked] = field(default_factory=list)
+
+    @property
+    def beginnings(self) -> list[int]:
+        """Where each range begins."""
+        return [LOWEST, *self.ends]
 
 
 class Passes:
@@ -59,6 +71,7 @@ class Passes:
         self._on_range = on_range
         self._tables = {name: _Table() for name in former.JOB_TABLES if name in found.tables}
         self._ranges_done = 0
+        self._horizon = 0
         self.events: list[Event] = []
 
     def anew(self, batch: BatchImport) -> "Passes":
@@ -71,9 +84,10 @@ class Passes:
             on_range=self._on_range,
         )
         again._tables = {
-            name: _Table(list(table.ends), dict(table.checked))
+            name: _Table(list(table.ends), dict(table.rows), dict(table.checked))
             for name, table in self._tables.items()
         }
+        again._horizon = self._horizon
         again.events = list(self.events)
         return again
 
@@ -89,6 +103,7 @@ class Passes:
 
         Raises VerificationError, ImportFailedError.
         """
+        self._horizon = await changes.horizon(self._driver)
         await matching.match(self._driver, only_new=only_new)
         if self._found.models is not None:
             await models.import_models(self._driver, self._found.models)
@@ -97,6 +112,7 @@ class Passes:
                 async with atomic():
                     await self._driver.execute(_BY_INDEX)
                     done = await self._import(range_, all_states=all_states, only_new=only_new)
+                    table.rows[range_.after] = done.rows
                     self.events += done.events
                     if done.changed or range_.after not in table.checked:
                         table.checked[range_.after] = await self._check(range_)
@@ -105,11 +121,42 @@ class Passes:
                 advance(name, rows)
                 await self._analyse()
 
+    async def catch_up(self) -> None:
+        """In one transaction, with the tables locked: what a run of this import has not seen.
+
+        Jobs that are not at rest, too. Raises VerificationError, ImportFailedError.
+        """
+        await changes.note_waiting(self._driver, self._found)
+        again = await changes.since(
+            self._driver,
+            self._found,
+            self._horizon,
+            {name: table.ends for name, table in self._tables.items()},
+            {
+                name: [table.rows[after] for after in table.beginnings]
+                for name, table in self._tables.items()
+            },
+        )
+        if self._found.models is not None:
+            await models.import_models(self._driver, self._found.models)
+        await self._driver.execute(_BY_INDEX)
+        for name, table in self._tables.items():
+            for after, upto in _numbered(table.beginnings, again[name]):
+                range_ = Range(name, after, upto)
+                done = await self._import(range_, all_states=True, only_new=False)
+                self.events += done.events
+                table.checked[after] = await self._check(range_)
+            waiting = Range(name, LOWEST, HIGHEST)
+            done = await self._import(waiting, all_states=True, only_new=False, waiting=True)
+            if done.rows:
+                table.late.append(await self._check(waiting))
+        await self._driver.execute(_AS_PLANNED)
+
     @property
     def checked(self) -> dict[str, Checked]:
         """What was compared, by table."""
         return {
-            name: verification.total(list(table.checked.values()))
+            name: verification.total([*table.checked.values(), *table.late])
             for name, table in self._tables.items()
         }
 
@@ -119,9 +166,13 @@ class Passes:
         if self._ranges_done & (self._ranges_done - 1) == 0:
             await self._driver.execute(_ANALYSE)
 
-    async def _import(self, range_: Range, *, all_states: bool, only_new: bool) -> Done:
+    async def _import(
+        self, range_: Range, *, all_states: bool, only_new: bool, waiting: bool = False
+    ) -> Done:
         try:
-            return await self._batch.run(range_, all_states=all_states, only_new=only_new)
+            return await self._batch.run(
+                range_, all_states=all_states, only_new=only_new, waiting=waiting
+            )
         except IdCollisionError as error:
             raise ImportFailedError(_collision(error.ids)) from error
 
@@ -160,6 +211,12 @@ class Passes:
             table.checked.pop(after, None)
             yield Range(name, after, end), rows
             after = end
+
+
+def _numbered(beginnings: Sequence[int], numbers: set[int]) -> list[tuple[int, int]]:
+    """Beginning and end of the ranges with these numbers, in order."""
+    ends = [*beginnings[1:], HIGHEST]
+    return [(beginnings[number], ends[number]) for number in sorted(numbers)]
 
 
 def _collision(ids: Sequence[int]) -> str:

@@ -33,6 +33,8 @@ class RowList:
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the report
         self.counts: dict[str, int] = {"combined": 0, "adjusted": 0}
+        #: The first lines of each kind, in the order of the file.
+        self.first: list[str] = []
 
     def add(
         self,
@@ -43,7 +45,6 @@ class RowList:
         fields: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """List a row."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
         line = {
             "kind": kind,
             "table": table,
@@ -51,7 +52,15 @@ class RowList:
             "job_id": job_id,
             "fields": list(fields),
         }
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.add_line(kind, json.dumps(line, ensure_ascii=False))
+
+    def add_line(self, kind: str, line: str) -> None:
+        """List a row that is written already."""
+        counted = self.counts.get(kind, 0)
+        self.counts[kind] = counted + 1
+        if counted < _PRINTED:
+            self.first.append(line)
+        self._file.write(f"{line}\n")
 
     def close(self) -> None:
         """Give up the file."""
@@ -171,13 +180,9 @@ class Report:
         if not listed:
             return
         say("rows: " + ", ".join(f"{n:,} {kind}" for kind, n in listed.items()))
-        printed: dict[str, int] = {}
-        for line in self.rows.lines():
-            row = json.loads(line)
-            printed[row["kind"]] = printed.get(row["kind"], 0) + 1
-            if all_rows or printed[row["kind"]] <= _PRINTED:
-                say(_row_line(row))
-        for kind, n in printed.items():
+        for line in self.rows.lines() if all_rows else self.rows.first:
+            say(_row_line(json.loads(line)))
+        for kind, n in listed.items():
             if not all_rows and n > _PRINTED:
                 say(f"  … and {n - _PRINTED:,} more {kind}: the JSON report lists them all")
 

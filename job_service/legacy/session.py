@@ -28,7 +28,8 @@ _SETTINGS: Final = (
     "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c extra_float_digits=1"
     " -c bytea_output=hex -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     " -c jit=off -c random_page_cost=1.1"
-    " -c work_mem=64MB -c temp_buffers=64MB -c client_min_messages=warning"
+    " -c work_mem=64MB -c temp_buffers=64MB -c default_statistics_target=1"
+    " -c client_min_messages=warning"
 )
 
 

@@ -92,22 +92,38 @@ _SAMPLER: Final = """nullif(
     || CASE WHEN job.seed IS NULL THEN '{}' ELSE jsonb_build_object('seed', job.seed) END, '{}'
 ) #>> '{}'"""
 _OUTPUTS: Final = """(
-    SELECT jsonb_agg(external_location ORDER BY position) #>> '{}' FROM job_artifacts AS file
-    WHERE file.job_id = job.id AND file.role = 'output' AND file.external_location IS NOT NULL
+    SELECT jsonb_agg(external_location) #>> '{}' FROM (
+        SELECT external_location FROM job_artifacts AS file
+        WHERE file.job_id = job.id AND file.attempt = 0 AND file.role = 'output'
+            AND file.external_location IS NOT NULL
+        ORDER BY position
+    ) AS outputs
 )"""
+# Thumbnails have no order any more: compared are the sums of their paths' hashes.
 _THUMBNAILS: Final = """(
-    SELECT jsonb_agg(external_location ORDER BY external_location) #>> '{}'
-    FROM job_artifacts AS file
-    WHERE file.job_id = job.id AND file.role = 'thumbnail' AND file.external_location IS NOT NULL
+    SELECT CAST(sum(hashtextextended(external_location, 0)) AS text) FROM job_artifacts AS file
+    WHERE file.job_id = job.id AND file.attempt = 0 AND file.role = 'thumbnail'
+        AND file.external_location IS NOT NULL
 )"""
 _OLD_THUMBNAILS: Final = """CASE jsonb_typeof(old.thumbnail_paths) WHEN 'array' THEN
     CASE WHEN {kept} THEN old.thumbnail_paths #>> '{{}}' ELSE (
-        SELECT jsonb_agg(path ORDER BY path) #>> '{{}}'
+        SELECT CAST(sum(hashtextextended(path, 0)) AS text)
         FROM jsonb_array_elements_text(old.thumbnail_paths) AS path
     ) END ELSE old.thumbnail_paths #>> '{{}}' END"""
 _SHARED_JSON: Final[Mapping[str, tuple[str, str]]] = {
     "output_paths": ("nullif(old.output_paths, '[]') #>> '{}'", _OUTPUTS),
     "thumbnail_paths": (_OLD_THUMBNAILS.format(kept="legacy ? 'thumbnail_paths'"), _THUMBNAILS),
+}
+# What people are shown of a field that is compared by something else.
+_SHOWN: Final[Mapping[str, tuple[str, str]]] = {
+    "thumbnail_paths": (
+        "old.thumbnail_paths #>> '{}'",
+        (
+            "(SELECT jsonb_agg(external_location ORDER BY position, thumbnail_size) #>> '{}'"
+            " FROM job_artifacts AS file"
+            " WHERE file.job_id = job.id AND file.attempt = 0 AND file.role = 'thumbnail')"
+        ),
+    ),
 }
 _OLD_PARAMS: Final = """CASE WHEN jsonb_typeof(old.params) = 'object' THEN
     CASE WHEN jsonb_typeof(old.parameters) = 'object' THEN old.parameters || old.params
@@ -288,13 +304,19 @@ def _from(source: str) -> str:
 
 
 def _compared(source: str) -> bytes:
+    """Of each field: how many rows have it, and the two sums. Each value is worked out once."""
+    fields = _FIELDS[source].values()
+    values = ",\n".join(
+        f"{old} AS old_{n}, {new} AS new_{n}" for n, (old, new) in enumerate(fields)
+    )
     sums = ",\n".join(
-        f"count({old}), sum(hashtextextended({old}, old.id)), sum(hashtextextended({new}, old.id))"
-        for old, new in _FIELDS[source].values()
+        f"count(old_{n}), sum(hashtextextended(old_{n}, id)), sum(hashtextextended(new_{n}, id))"
+        for n in range(len(fields))
     )
     return statement(
-        f"SELECT count(*) FILTER (WHERE before.outcome = 'imported'),"
-        f" count(*) FILTER (WHERE before.outcome = 'combined'),\n{sums} {_from(source)}"
+        f"SELECT count(*) FILTER (WHERE outcome = 'imported'),"
+        f" count(*) FILTER (WHERE outcome = 'combined'),\n{sums} FROM ("
+        f"SELECT old.id, before.outcome, {values} {_from(source)} OFFSET 0) AS compared"
     )
 
 
@@ -318,10 +340,11 @@ async def check(driver: Driver, range_: Range) -> Checked:
 async def examples(driver: Driver, range_: Range, field: str) -> list[Row]:
     """The first rows of that range whose ``field`` is not what it was: id, before, after."""
     old, new = _FIELDS[range_.source][field]
+    shown_old, shown_new = _SHOWN.get(field, (old, new))
     return list(
         await statements(driver).rows(
             statement(
-                f"SELECT old.id, left({old}, 80) AS before, left({new}, 80) AS after"
+                f"SELECT old.id, left({shown_old}, 80) AS before, left({shown_new}, 80) AS after"
                 f" {_from(range_.source)} AND ({old}) IS DISTINCT FROM ({new})"
                 " ORDER BY old.id LIMIT 3"
             ),

@@ -67,10 +67,9 @@ async def list_rows(driver: Driver, rows: RowList) -> None:
 async def _list(driver: Driver, rows: RowList, query: str) -> None:
     """List rows; a server-side cursor bounds the memory."""
     async with driver.transaction(), driver.cursor(name="listed") as cursor:
-        cursor.itersize = _FETCHED
         await cursor.execute(_LINES.format(rows=query).encode())
-        async for kind, line in cursor:
-            rows.add_line(kind, line)
+        while lines := await cursor.fetchmany(_FETCHED):
+            rows.add_lines(lines)
 
 
 async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -> None:

@@ -289,7 +289,7 @@ INSERT INTO legacy_rows (source, source_id, job_id, checksum, outcome, adjusted)
 SELECT '{source}', source_id, job_id, checksum, 'imported',
     CASE WHEN legacy IS NOT NULL THEN ARRAY(
         SELECT field FROM jsonb_object_keys(legacy) AS field
-        WHERE field NOT LIKE 'request.%' ORDER BY 1
+        WHERE NOT starts_with(field, 'request.') ORDER BY field COLLATE "C"
     ) END
 FROM import_batch
 ON CONFLICT (source, source_id) DO UPDATE SET
@@ -302,7 +302,7 @@ INSERT INTO legacy_rows (source, source_id, job_id, checksum, outcome, adjusted)
 SELECT '{former.REQUESTS}', request_id, job_id, request_checksum, 'combined',
     CASE WHEN legacy IS NOT NULL THEN ARRAY(
         SELECT field FROM jsonb_object_keys(legacy) AS field
-        WHERE field LIKE 'request.%' ORDER BY 1
+        WHERE starts_with(field, 'request.') ORDER BY field COLLATE "C"
     ) END
 FROM import_batch WHERE request_id IS NOT NULL
 ON CONFLICT (source, source_id) DO UPDATE SET

@@ -25,20 +25,23 @@ INSERT INTO job_artifacts (
     object_key, created_at, stored_at, external_location
 )
 SELECT job_id, 0, role, position, thumbnail_size,
-    coalesce(nullif(right(substring(path FROM '[^/\\]*$'), 255), ''), 'unnamed'),
-    CASE lower(substring(path FROM '\.([A-Za-z0-9]+)$'))
-        WHEN 'png' THEN 'image/png'
-        WHEN 'jpg' THEN 'image/jpeg' WHEN 'jpeg' THEN 'image/jpeg'
-        WHEN 'webp' THEN 'image/webp'
-        WHEN 'gif' THEN 'image/gif'
-        WHEN 'mp4' THEN 'video/mp4' WHEN 'webm' THEN 'video/webm'
-        WHEN 'wav' THEN 'audio/wav' WHEN 'mp3' THEN 'audio/mpeg' WHEN 'flac' THEN 'audio/flac'
-        WHEN 'txt' THEN 'text/plain'
-        ELSE 'application/octet-stream'
-    END,
+    coalesce(nullif(right(filename, 255), ''), 'unnamed'),
+    CASE WHEN strpos(filename, '.') > 0 THEN
+        CASE lower(split_part(filename, '.', -1))
+            WHEN 'png' THEN 'image/png'
+            WHEN 'jpg' THEN 'image/jpeg' WHEN 'jpeg' THEN 'image/jpeg'
+            WHEN 'webp' THEN 'image/webp'
+            WHEN 'gif' THEN 'image/gif'
+            WHEN 'mp4' THEN 'video/mp4' WHEN 'webm' THEN 'video/webm'
+            WHEN 'wav' THEN 'audio/wav' WHEN 'mp3' THEN 'audio/mpeg' WHEN 'flac' THEN 'audio/flac'
+            WHEN 'txt' THEN 'text/plain'
+            ELSE 'application/octet-stream'
+        END
+    ELSE 'application/octet-stream' END,
     NULL, NULL,
-    format('jobs/%s/0/%s-%s', job_id, position, role)
+    'jobs/' || job_id || '/0/' || position || '-' || role
         || CASE WHEN thumbnail_size > 0 THEN '-' || thumbnail_size ELSE '' END,
     completed_at, completed_at, path
 FROM named
+CROSS JOIN LATERAL (SELECT split_part(replace(path, '\', '/'), '/', -1) AS filename OFFSET 0) AS f
 """

@@ -11,6 +11,7 @@ from psycopg import IsolationLevel
 
 from job_service.legacy import (
     account,
+    bulk_load,
     cutover,
     former,
     raw_copy,
@@ -104,10 +105,12 @@ class _Import:
         except ImportFailedError:
             await staging.drop(driver)
             raise
+        await bulk_load.defer(driver)
         await self._begin(found)
         try:
             passes = await self._first_passes(found, self._repeatable)
             if self._options.cutover:
+                await bulk_load.complete(driver)
                 await self._cut_over(found, passes)
             else:
                 await self._settle(found, passes)

@@ -16,8 +16,8 @@ LOWEST: Final = -(2**63)
 HIGHEST: Final = 2**63 - 1
 
 # A range is a small part of every table, also of one that the planner knows nothing of yet.
-_BY_INDEX: Final = b"SET LOCAL enable_seqscan = off"
-_AS_PLANNED: Final = b"SET LOCAL enable_seqscan = on"
+_BY_INDEX: Final = b"SET LOCAL enable_seqscan = off; SET LOCAL enable_memoize = off"
+_AS_PLANNED: Final = b"SET LOCAL enable_seqscan = on; SET LOCAL enable_memoize = on"
 _ANALYSE: Final = (
     b"ANALYZE generation_jobs (id), job_artifacts (job_id), legacy_rows (source, source_id, job_id)"
 )

@@ -6,8 +6,10 @@ takes no memory.
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -33,7 +35,7 @@ class RowList:
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the report
         self.counts: dict[str, int] = {"combined": 0, "adjusted": 0}
-        #: The first lines of each kind, in the order of the file.
+        #: The first lines of each kind.
         self.first: list[str] = []
 
     def add(
@@ -52,15 +54,16 @@ class RowList:
             "job_id": job_id,
             "fields": list(fields),
         }
-        self.add_line(kind, json.dumps(line, ensure_ascii=False))
+        self.add_lines([(kind, json.dumps(line, ensure_ascii=False))])
 
-    def add_line(self, kind: str, line: str) -> None:
-        """List a row that is written already."""
-        counted = self.counts.get(kind, 0)
-        self.counts[kind] = counted + 1
-        if counted < _PRINTED:
-            self.first.append(line)
-        self._file.write(f"{line}\n")
+    def add_lines(self, lines: Sequence[tuple[str, str]]) -> None:
+        """List rows, of each its kind and what is said of it, as JSON."""
+        more = Counter(kind for kind, _ in lines)
+        for kind in more:
+            missing = max(_PRINTED - self.counts.get(kind, 0), 0)
+            self.first += islice((line for of, line in lines if of == kind), missing)
+            self.counts[kind] = self.counts.get(kind, 0) + more[kind]
+        self._file.writelines(f"{line}\n" for _, line in lines)
 
     def close(self) -> None:
         """Give up the file."""
@@ -139,8 +142,9 @@ class Report:
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
             file.write(',\n "rows": [')
-            for n, line in enumerate(self.rows.lines()):
-                file.write((",\n  " if n else "\n  ") + line)
+            lines = self.rows.lines()
+            file.writelines(f"\n  {line}" for line in islice(lines, 1))
+            file.writelines(f",\n  {line}" for line in lines)
             file.write("\n ]\n}\n")
 
     def print_found(self, say: Callable[[str], None]) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from job_service.legacy.session import Driver, ImportFailedError
+from job_service.legacy import bulk_load
+from job_service.legacy.session import Driver, ImportFailedError, one
 from job_service.store import migrate
 
 STAGING: Final = "generation_jobs_import"
@@ -70,8 +71,20 @@ async def exists(driver: Driver) -> bool:
 async def make(driver: Driver, url: str) -> None:
     """Make the schema with all tables, or bring one that is there up to date, and enter it."""
     await driver.execute(f"CREATE SCHEMA IF NOT EXISTS {STAGING}".encode())
-    await asyncio.to_thread(migrate.upgrade_under_lock, url, STAGING)
     await enter(driver, STAGING)
+    if await _is_behind(driver):
+        await bulk_load.complete(driver)  # migrations find what those before them have made
+    await asyncio.to_thread(migrate.upgrade_under_lock, url, STAGING)
+
+
+async def _is_behind(driver: Driver) -> bool:
+    """Whether another version of the service has made the tables."""
+    table = f"{STAGING}.{migrate.VERSION_TABLE}"
+    (there,) = await one(driver, f"SELECT to_regclass('{table}') IS NOT NULL")
+    if not there:
+        return False
+    cursor = await driver.execute(f"SELECT version_num FROM {table}".encode())
+    return await cursor.fetchall() != [(migrate.expected(),)]
 
 
 async def enter(driver: Driver, schema: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from job_service.legacy import command
 from job_service.legacy.command import Command
 from job_service.legacy.importing import Options
+from job_service.legacy.session import ImportFailedError
 from tests import former_tables
 from tests.former_tables import execute, import_legacy, query, read
 
@@ -82,7 +83,7 @@ async def test_other_columns_than_were_read_are_not_lost(empty_database_url: str
         if line.startswith("imported"):
             execute(url, "ALTER TABLE generation_jobs ADD COLUMN rating integer DEFAULT 5")
 
-    with pytest.raises(command.ImportFailedError, match="other columns"):
+    with pytest.raises(ImportFailedError, match="other columns"):
         await command.run(Command(options=Options(url=url, cutover=True)), say)
     await import_legacy(url, cutover=True)
     (kept,) = query(url, "SELECT params #> '{legacy,rating,value}' FROM generation_jobs WHERE id=2")

@@ -18,6 +18,9 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.short + limits.held + limits.transfers),
         # Held calls are silent for up to a minute; proxies and dead peers are found by pings.
         ("grpc.keepalive_time_ms", _ms(settings.ping_interval)),
+        # gRPC makes this the socket's TCP_USER_TIMEOUT: a machine that is gone is found by it. How
+        # long a ping itself may take stays at gRPC's minute ("grpc.http2.ping_timeout_ms"): on a
+        # slow line it waits behind all that an upload has sent, and ten seconds would cut it off.
         ("grpc.keepalive_timeout_ms", _ms(settings.ping_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval)),

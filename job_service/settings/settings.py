@@ -244,7 +244,9 @@ class Settings(BaseSettings):
         "are found",
     )
     ping_timeout: Duration = Field(
-        default=timedelta(seconds=10), description="how long the answer to a ping may take"
+        default=timedelta(seconds=10),
+        description="how long another machine may leave what was sent unacknowledged before its "
+        "connection is given up; a process that stands still has a minute",
     )
     min_ping_interval: Duration = Field(
         default=timedelta(seconds=10),

@@ -12,7 +12,7 @@ from generation_jobs.v1 import job_pb2
 from comfy_worker.comfyui import ServerInfo
 from comfy_worker.comfyui.catalogue import catalogue_of
 from comfy_worker.worker.catalogue_report import backend_catalogue
-from job_service.settings import Settings, UnknownModels
+from job_service.settings import Settings, UnknownModels, load
 from tests.jobs_protocol import PENDING, ProtocolClient, Refused, refused
 from tests.unit.workflows.object_info import INFO, text_to_image
 from tests.worker_protocol import ProtocolWorker
@@ -265,3 +265,33 @@ async def test_a_batch_with_graphs_names_what_is_wrong_in_each(
         'requests[2].job.workflow_json.nodes["5"].inputs.steps',
     }
     assert not (await client.list_jobs()).jobs
+
+
+class TestInstallationsOwnRules:
+    """What an operator allows and denies."""
+
+    @pytest.fixture
+    def service_settings(
+        self, service_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> Settings:
+        """Read from the environment, as an operator writes them."""
+        nodes = len(text_to_image())
+        monkeypatch.setenv("JOB_SERVICE_ONLY_NODE_CLASSES", "KSampler, Empty*, CLIP*, VAE*, Save*")
+        monkeypatch.setenv("JOB_SERVICE_ALLOW_NODE_CLASSES", "Checkpoint*")
+        monkeypatch.setenv("JOB_SERVICE_DENY_NODE_CLASSES", "SaveImageWebsocket")
+        monkeypatch.setenv("JOB_SERVICE_MAX_WORKFLOW_NODES", str(nodes))
+        names = "only_node_classes", "allow_node_classes", "deny_node_classes", "max_workflow_nodes"
+        written = load()
+        return service_settings.model_copy(update={name: getattr(written, name) for name in names})
+
+    async def test_they_hold_for_every_job(
+        self, client: ProtocolClient, worker: ProtocolWorker
+    ) -> None:
+        await create(client, text_to_image())
+        for class_type in ("SaveImageWebsocket", "PreviewImage"):
+            graph = changed(lambda graph, it=class_type: graph["7"].update(class_type=it))
+            refusal = await refusal_of(client, graph)
+            assert f'{AT}.nodes["7"].class_type' in refusal.fields
+        refusal = await refusal_of(client, with_node("EmptyImage"))
+        assert refusal.fields == (AT,)
+        assert "nodes" in refusal.message

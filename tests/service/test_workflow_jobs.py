@@ -289,7 +289,8 @@ class TestInstallationsOwnRules:
     ) -> None:
         await create(client, text_to_image())
         for class_type in ("SaveImageWebsocket", "PreviewImage"):
-            graph = changed(lambda graph, it=class_type: graph["7"].update(class_type=it))
+            graph = text_to_image()
+            graph["7"]["class_type"] = class_type
             refusal = await refusal_of(client, graph)
             assert f'{AT}.nodes["7"].class_type' in refusal.fields
         refusal = await refusal_of(client, with_node("EmptyImage"))

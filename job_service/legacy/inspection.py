@@ -33,6 +33,14 @@ WHERE attrelid = CAST(:oid AS oid) AND attnum > 0 AND NOT attisdropped
 ORDER BY attnum
 """)
 
+_UNIQUE_ID: Final = statement("""
+SELECT EXISTS (
+    SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+    WHERE indrelid = CAST(:oid AS oid) AND attname = 'id' AND attnotnull
+        AND indisunique AND indisvalid AND indnkeyatts = 1 AND indpred IS NULL
+) AS unique
+""")
+
 _REFERENCES: Final = statement("""
 SELECT CAST(foreign_key.conrelid AS regclass)::text AS referring, foreign_key.conname AS name,
     pg_get_constraintdef(foreign_key.oid) AS definition, foreign_key.convalidated AS valid,
@@ -209,6 +217,7 @@ async def _table(driver: Driver, row: Row) -> Table:
         raise ImportFailedError(
             f"{row.schema}.{row.name} has no column id of whole numbers: it cannot be imported"
         )
+    await _refuse_ambiguous_ids(driver, row)
     counted = await one(driver, f'SELECT count(*), max(id) FROM "{row.schema}"."{row.name}"')
     next_id = None
     if ids.sequence is not None:
@@ -217,6 +226,26 @@ async def _table(driver: Driver, row: Row) -> Table:
         )
     kind = "identity" if ids.identity else "serial" if ids.sequence else "plain"
     return Table(row.name, row.schema, row.oid, types, kind, counted[0], counted[1], next_id)
+
+
+async def _refuse_ambiguous_ids(driver: Driver, row: Row) -> None:
+    """A table that lost its primary key may have rows that cannot be told apart."""
+    index = await statements(driver).row(_UNIQUE_ID, {"oid": row.oid})
+    if index is not None and index.unique:
+        return
+    cursor = await driver.execute(
+        f'SELECT id, count(*) FROM "{row.schema}"."{row.name}" GROUP BY id'
+        " HAVING id IS NULL OR count(*) > 1 ORDER BY id LIMIT 5".encode()
+    )
+    told = [
+        f"{count} without an id" if id_ is None else f"{count} with id {id_}"
+        for id_, count in await cursor.fetchall()
+    ]
+    if told:
+        raise ImportFailedError(
+            f"{row.schema}.{row.name} has rows that cannot be told apart ({', '.join(told)}): "
+            "give each an id of its own"
+        )
 
 
 def _is_ours(table: Table) -> bool:

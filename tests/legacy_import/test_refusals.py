@@ -75,6 +75,25 @@ def test_a_database_without_former_tables(target: str, old: str, tmp_path: Path)
 
 
 @pytest.mark.former
+@pytest.mark.parametrize("in_place", [True, False])
+def test_rows_that_cannot_be_told_apart(
+    old: str, target: str, tmp_path: Path, *, in_place: bool
+) -> None:
+    with psycopg.connect(old, autocommit=True) as connection:
+        connection.execute(
+            "ALTER TABLE generation_jobs DROP CONSTRAINT generation_jobs_pkey CASCADE,"
+            " ALTER COLUMN id DROP NOT NULL"
+        )
+        connection.execute(
+            "INSERT INTO generation_jobs (id, prompt) VALUES (3, 'twice'), (NULL, 'without')"
+        )
+        move = Move(old, old if in_place else target, tmp_path)
+        refused(move.run("--cutover", succeeds=False), "2 with id 3", "1 without an id")
+        connection.execute("DELETE FROM generation_jobs WHERE prompt IN ('twice', 'without')")
+        move.run("--cutover")
+
+
+@pytest.mark.former
 def test_a_database_of_our_own_is_no_former_one(
     target: str, make_database: MakeDatabase, tmp_path: Path
 ) -> None:

@@ -1,9 +1,10 @@
-"""In place: what an index or a foreign key costs for each row is paid once, when the table is full.
+"""What an index or a foreign key costs for each row is paid once, when the table is full.
 
-Nobody uses the tables that are being filled. Until the cutover they are without the indexes and
-foreign keys that only their users need; a table beside them remembers how they are made.
+Tables that nobody uses yet are filled without the indexes and foreign keys that only their users
+need; a table beside them remembers how these are made.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from job_service.legacy.session import Driver, one
@@ -25,17 +26,39 @@ FROM pg_constraint WHERE conrelid = ANY(CAST(%(tables)s AS regclass[])) AND cont
 _MEMORY: Final = b"SET LOCAL maintenance_work_mem = '256MB'"
 
 
+_SERVED: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name IN ('job_service', 'job_service listener')
+)
+"""
+
+
 async def defer(driver: Driver) -> None:
     """Drop them, when there are no jobs yet."""
     (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
-    if not empty or await _is_deferred(driver):
-        return
+    if empty and not await _is_deferred(driver):
+        await _drop(driver, (_INDEXES, _FOREIGN_KEYS))
+
+
+async def defer_indexes(driver: Driver) -> None:
+    """Drop the indexes where the service's tables already are, unless it is serving.
+
+    A service that is started meanwhile does everything it does, and its lists take longer.
+    """
+    (served,) = await one(driver, _SERVED)
+    (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
+    if empty and not served and not await _is_deferred(driver):
+        await _drop(driver, (_INDEXES,))
+
+
+async def _drop(driver: Driver, queries: Sequence[str]) -> None:
     async with driver.transaction():
         await driver.execute(
             f"CREATE TABLE {_DEFERRED} (n integer GENERATED ALWAYS AS IDENTITY,"
             " definition text NOT NULL)".encode()
         )
-        for query in (_INDEXES, _FOREIGN_KEYS):
+        for query in queries:
             cursor = await driver.execute(query.encode(), {"tables": list(_FILLED)})
             for drop, definition in await cursor.fetchall():
                 await driver.execute(

@@ -224,10 +224,15 @@ class _Import:
         if not over:
             await self._refuse_taken_ids()
         await self._begin(raw)
+        await bulk_load.defer_indexes(driver)
         try:
             await self._passes_from(raw, only_new=over)
         except VerificationError:
             await undo.remove_imported(driver)
+            await bulk_load.complete(driver)
+            raise
+        except ImportFailedError:
+            await bulk_load.complete(driver)
             raise
         if over or self._options.cutover:
             await self._mark_cut_over()
@@ -245,6 +250,7 @@ class _Import:
                 all_states=everything,
                 only_new=only_new,
             )
+        await bulk_load.complete(self._driver)
         await cutover.raise_sequence(self._driver, raw.max_id)
         await self._settle(raw, passes)
         return passes
@@ -259,6 +265,7 @@ class _Import:
                     "this database has former tables of its own: import them in place, without "
                     "--from"
                 )
+            await bulk_load.complete(self._driver)  # of an import by the version before
             await asyncio.to_thread(migrate.upgrade_under_lock, self._options.url)
 
     async def _refuse_taken_ids(self) -> None:

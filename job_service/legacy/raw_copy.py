@@ -26,6 +26,9 @@ _PORTABLE: Final = frozenset(
     )
 )
 
+#: Bytes of rows that are sent together.
+_WRITTEN_AT_ONCE: Final = 256 * 1024
+
 
 def _portable(type_: str) -> bool:
     return type_ in _PORTABLE or type_.startswith(("character varying", "timestamp", "numeric"))
@@ -68,13 +71,17 @@ async def _copy_table(
         source.cursor().copy(reading.encode()) as read,
         target.cursor().copy(writing.encode()) as write,
     ):
-        come = 0
-        async for block in read:
-            await write.write(block)
-            come += 1
-            if come % 1000 == 0:
-                advance(table.name, 1000)
-        advance(table.name, come % 1000 - 1)  # each row is a block, and so is the end
+        together: list[bytes] = []
+        size = 0
+        async for row in read:
+            together.append(bytes(row))
+            size += len(row)
+            if size >= _WRITTEN_AT_ONCE:
+                await write.write(b"".join(together))
+                advance(table.name, len(together))
+                together, size = [], 0
+        await write.write(b"".join(together))
+        advance(table.name, len(together) - 1)  # the end comes like a row
     await target.execute(f"ALTER TABLE {raw.qualified} ADD PRIMARY KEY (id)".encode())
     await target.execute(f"ANALYZE {raw.qualified}".encode())
     rows, highest = await one(target, f"SELECT count(*), max(id) FROM {raw.qualified}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from psycopg import errors as pg
 
-from job_service.legacy import cutover, dump, former, staging, writing_back
+from job_service.legacy import bulk_load, cutover, dump, former, staging, writing_back
 from job_service.legacy.inspection import (
     KEPT_SCHEMA,
     inspect,
@@ -101,6 +101,7 @@ async def _undo_migrated(
         report.print_found(say)
         for source, source_id, job_id in await remove_imported(driver):
             report.rows.add("conflict", source, source_id, job_id)
+        await bulk_load.complete(driver)
         return
     await _refuse_running(driver)
     dropped = await inspect(driver, KEPT_SCHEMA) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 COMMAND: Final = Path(sysconfig.get_path("scripts")) / "job-service"
-_SECONDS: Final = 100
+_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)

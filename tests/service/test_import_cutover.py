@@ -75,6 +75,38 @@ async def test_the_tables_are_as_the_migrations_make_them(
     assert _definitions(url) == _definitions(database_url)
 
 
+async def test_an_import_from_elsewhere_leaves_the_tables_as_they_were(
+    empty_database_url: str, database_url: str
+) -> None:
+    former_tables.build(empty_database_url, "B")
+    before = _definitions(database_url)
+    await import_legacy(database_url, source_url=empty_database_url)
+    assert _definitions(database_url) == before
+
+
+async def test_so_does_one_that_is_interrupted_and_undone(
+    empty_database_url: str, database_url: str
+) -> None:
+    former_tables.build(empty_database_url, "B")
+    before = _definitions(database_url)
+    while_full: list[Any] = []
+
+    class StoppedError(Exception):
+        """What a kill is for everything after it."""
+
+    def say(line: str) -> None:
+        if line.startswith("imported"):
+            while_full.extend(_definitions(database_url))
+            raise StoppedError
+
+    options = Options(url=database_url, source_url=empty_database_url)
+    with pytest.raises(StoppedError):
+        await command.run(Command(options=options), say)
+    assert len(while_full) < len(before)
+    await import_legacy(database_url, source_url=empty_database_url, undo=True)
+    assert _definitions(database_url) == before
+
+
 async def test_other_columns_than_were_read_are_not_lost(empty_database_url: str) -> None:
     url = empty_database_url
     former_tables.build(url, "B")

@@ -117,6 +117,7 @@ async def _serve(settings: Settings, embedded: EmbeddedPostgres | None) -> None:
 
 
 async def _upgrade(url: str) -> str:
+    await legacy.finish_interrupted(url)
     await asyncio.to_thread(schema.upgrade, url)
     revision = str(await asyncio.to_thread(schema.current, url))
     logger.info("schema is up to date", revision=revision)

@@ -37,7 +37,7 @@ SELECT EXISTS (
 async def defer(driver: Driver) -> None:
     """Drop them, when there are no jobs yet."""
     (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
-    if empty and not await _is_deferred(driver):
+    if empty and not await is_deferred(driver):
         await _drop(driver, (_INDEXES, _FOREIGN_KEYS))
 
 
@@ -48,7 +48,7 @@ async def defer_indexes(driver: Driver) -> None:
     """
     (served,) = await one(driver, _SERVED)
     (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
-    if empty and not served and not await _is_deferred(driver):
+    if empty and not served and not await is_deferred(driver):
         await _drop(driver, (_INDEXES,))
 
 
@@ -69,7 +69,7 @@ async def _drop(driver: Driver, queries: Sequence[str]) -> None:
 
 async def complete(driver: Driver) -> None:
     """Make those that are missing; all of them, or none when it is interrupted."""
-    if not await _is_deferred(driver):
+    if not await is_deferred(driver):
         return
     async with driver.transaction():
         await driver.execute(_MEMORY)
@@ -79,6 +79,7 @@ async def complete(driver: Driver) -> None:
         await driver.execute(f"DROP TABLE {_DEFERRED}".encode())
 
 
-async def _is_deferred(driver: Driver) -> bool:
+async def is_deferred(driver: Driver) -> bool:
+    """Whether some are missing."""
     (there,) = await one(driver, f"SELECT to_regclass('{_DEFERRED}') IS NOT NULL")
     return bool(there)

@@ -9,12 +9,12 @@ import psycopg
 
 from job_service.jobs.limits import MAX_NAME
 from job_service.jobs.refusals import RefusedError
-from job_service.legacy import importing
+from job_service.legacy import bulk_load, importing
 from job_service.legacy.dropping import drop_legacy
 from job_service.legacy.importing import Options
 from job_service.legacy.inspection import inspect, is_migrated
 from job_service.legacy.report import Report, RowList
-from job_service.legacy.session import ImportFailedError, connect
+from job_service.legacy.session import ImportFailedError, connect, lock
 from job_service.legacy.undo import undo
 
 
@@ -117,6 +117,17 @@ def _write(report: Report, command: Command, say: Callable[[str], None]) -> None
     if command.report is not None:
         report.write_json(command.report)
     report.print_rest(say, all_rows=command.report is None)
+
+
+async def finish_interrupted(url: str) -> None:
+    """Make the indexes that an import which was killed has left out; usually there are none.
+
+    Raises ImportFailedError.
+    """
+    async with connect(url) as driver:
+        if await bulk_load.is_deferred(driver):
+            await lock(driver)
+            await bulk_load.complete(driver)
 
 
 async def former_tables(url: str) -> str | None:

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from job_service.legacy.session import ImportFailedError
+from job_service import process
+from job_service.legacy import bulk_load
+from job_service.legacy.session import ImportFailedError, connect
+from job_service.settings import Settings
 from tests import former_tables
 from tests.former_tables import content, execute, import_legacy, query, read
 
 STATES = pytest.mark.parametrize("state", ["A", "B", "C"])
+INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 JOBS = "SELECT job::text FROM generation_jobs AS job ORDER BY id"
 
 
@@ -158,3 +162,14 @@ async def test_files_are_taken_from_inside_the_folder_only(
     digest = hashlib.sha256(picture.getvalue()).hexdigest()
     assert taken[:6] == (len(picture.getvalue()), digest, "image/png", 24, 16, "/abs/one.png")
     assert (store / taken[6]).read_bytes() == picture.getvalue()
+
+
+async def test_migrate_makes_the_indexes_that_a_killed_import_has_left_out(
+    database_url: str,
+) -> None:
+    before = query(database_url, INDEXES)
+    async with connect(database_url) as driver:
+        await bulk_load.defer_indexes(driver)
+    assert len(query(database_url, INDEXES)) < len(before)
+    await process.migrate(Settings(database_url=database_url), print)
+    assert query(database_url, INDEXES) == before

@@ -326,7 +326,7 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}"
+        return f"{value.total_seconds():.15g}"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

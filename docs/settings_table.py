@@ -49,7 +49,7 @@ def _default(field: FieldInfo) -> str:
     if field.default_factory is not None or value is None or value in ("", ()):
         return ""
     if isinstance(value, timedelta):
-        return f"`{value.total_seconds():g}`"
+        return f"`{value.total_seconds():.15g}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

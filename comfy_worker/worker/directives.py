@@ -51,5 +51,4 @@ class Directives:
             if verdict.verdict == pb.VERDICT_CANCEL:
                 run.cancel()
             elif verdict.verdict == pb.VERDICT_LOST:
-                log.warning("lease lost", job_id=verdict.lease.job_id)
                 run.lose(is_adopted=partial(self._book.holds_newer_attempt, run))

@@ -98,13 +98,14 @@ class JobRun:
         self._report = OutcomeReport(service, self.ref, settings.outcome_hold, self._ended)
         self._on_stage = on_stage
         self._cancel_requested = False
+        self._is_lost = False
         self._withdrawal: asyncio.Task[None] | None = None
         self._log = log.bind(job_id=lease.job_id, attempt=lease.attempt, backend=backend.name)
 
     @property
     def is_lost(self) -> bool:
         """Whether the lease is known to have ended."""
-        return self._report.is_void
+        return self._is_lost
 
     async def run(self) -> None:
         """Run the job and report its outcome; what goes wrong is reported or logged."""
@@ -117,7 +118,7 @@ class JobRun:
             await self._run()
         except LeaseLostError:
             self._log.warning("lease lost, result dropped")
-            if not self.is_lost:
+            if not self._report.is_void:
                 self._ended("lost")
         except JobServiceError as error:
             self._log.error("outcome not taken, dropped", reason=str(error))
@@ -138,10 +139,16 @@ class JobRun:
 
         A job whose lease ran out is offered first to whoever drives its ComfyUI, which may
         be this worker: it gets a moment to lease the job again and adopt the prompt.
+
+        While an outcome is being reported, that may be what has ended the lease: the answer tells.
         """
+        self._is_lost = True
+        self._on_stage()
+        if self._report.is_under_way:
+            return
+        self._log.warning("lease lost")
         self._report.is_void = True
         self._ended("lost")
-        self._on_stage()
         self._withdraw(after=_ADOPTION_SECONDS, unless=is_adopted)
 
     async def give_back(self, task: asyncio.Task[None]) -> None:

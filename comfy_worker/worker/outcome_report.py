@@ -19,6 +19,7 @@ class OutcomeReport:
 
     Every method raises LeaseLostError when another outcome was recorded, and
     ServiceUnavailableError when the time is over. ``is_void`` set: nothing is reported.
+    ``is_under_way``: an outcome is being sent, and may have been recorded.
     ``on_told`` hears the outcome, and of failures the code, once job_service has taken it.
     """
 
@@ -30,6 +31,7 @@ class OutcomeReport:
         on_told: Callable[[str, str], None],
     ) -> None:
         self.is_void = False
+        self.is_under_way = False
         self._service = service
         self._lease = lease
         self._hold = hold
@@ -79,6 +81,11 @@ class OutcomeReport:
     async def _send(
         self, call: Callable[[], Awaitable[None]], seconds: float, outcome: str, code: str = ""
     ) -> None:
-        if not self.is_void:
+        if self.is_void:
+            return
+        self.is_under_way = True
+        try:
             await persistently(call, seconds=seconds)
-            self._on_told(outcome, code)
+        finally:
+            self.is_under_way = False
+        self._on_told(outcome, code)

@@ -101,8 +101,8 @@ class FieldChecks:
         if not low <= span <= high:
             self.wrong(
                 path,
-                f"must be {low.total_seconds():g} to {high.total_seconds():g} seconds,"
-                f" is {span.total_seconds():g}",
+                f"must be {low.total_seconds():.15g} to {high.total_seconds():g} seconds,"
+                f" is {span.total_seconds():.15g}",
             )
         return span
 

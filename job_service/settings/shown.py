@@ -28,7 +28,7 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""  # which is read as not set
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}"
+        return f"{value.total_seconds():.15g}"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, bool):

@@ -147,6 +147,10 @@ class Replay:
         if path == "/queue" and isinstance(body, dict):
             for prompt_id in body.get("delete") or []:
                 del self._numbers[prompt_id][:1]
+        if path == "/prompt" and method == "POST":
+            # Of two that are equal but for the millisecond of their creation, ComfyUI takes the
+            # second only when that is equal, too.
+            await asyncio.sleep(0.002)
         if body is not None and (not isinstance(body, str) or body in JSON_TEXT):
             body = json.dumps(body)
         async with session.request(method, path, data=body) as response:

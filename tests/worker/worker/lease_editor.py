@@ -4,6 +4,7 @@
 Everything else goes through to the real service and back.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +27,8 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
     ``inputs`` is content by name; ``reads`` counts how often each was read. ``lost`` inputs are
     not found, of ``damaged`` ones so many reads come with other bytes. ``uploads`` are the media
     types of the files that came in each call; an empty list is a file by itself. ``completions``
-    counts calls of CompleteJob.
+    counts calls of CompleteJob. ``answers_completions_late``: only after a
+    report of progress that is under way has been answered with what the completion made of it.
     """
 
     def __init__(self, service: str) -> None:
@@ -40,6 +42,10 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         self.completions = 0
         self.takes_files_together = True
         self.completes_with_files = True
+        self.answers_completions_late = False
+        self.reporting = asyncio.Event()
+        self._has_completed = asyncio.Event()
+        self._has_told = asyncio.Event()
         self._service = service
         self._stub: Any = None
 
@@ -84,6 +90,11 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         return await self._pass(self._stub.Heartbeat, request, context)
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Context) -> Any:
+        self.reporting.set()
+        if self.answers_completions_late:
+            await self._has_completed.wait()
+            # called with the context, whatever the stubs say
+            context.add_done_callback(lambda _: self._has_told.set())  # type: ignore[arg-type]
         return await self._pass(self._stub.ReportProgress, request, context)
 
     async def UploadArtifact(
@@ -98,7 +109,11 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if not self.completes_with_files:  # nor knows of it
             request.ClearField("completion")
-        return await self._pass(self._stub.UploadArtifacts, request, context)
+        answer = await self._pass(self._stub.UploadArtifacts, request, context)
+        if self.answers_completions_late:
+            self._has_completed.set()
+            await self._has_told.wait()
+        return answer
 
     async def CompleteJob(self, request: pb.CompleteJobRequest, context: Context) -> Any:
         self.completions += 1

@@ -15,6 +15,7 @@ from tests.end_to_end.real_processes import free_address
 from tests.metrics_protocol import Scraped, get, scrape
 from tests.worker.worker.asking import SECONDS, completed, ended, picture
 from tests.worker.worker.conftest import StartWorker
+from tests.worker.worker.lease_editor import LeaseEditor
 
 
 @pytest.fixture
@@ -75,6 +76,29 @@ async def test_slots_jobs_and_how_they_ended(
     polled = seen("comfy_worker_last_poll_timestamp_seconds")
     assert polled is not None
     assert polled > 1_700_000_000
+
+
+async def test_a_job_whose_lease_ends_by_its_completion_is_not_lost(
+    jobs: JobServiceClient,
+    start_worker: StartWorker,
+    simulator: Simulator,
+    leases: LeaseEditor,
+    metrics: str,
+) -> None:
+    leases.answers_completions_late = True
+    hold = simulator.faults.hold(step=2)
+    start_worker(
+        metrics_listen=metrics, job_service=leases.address, comfyui_urls=f"gpu={simulator.url}"
+    )
+    asked = await jobs.create_job(picture())
+    async with asyncio.timeout(SECONDS):
+        await leases.reporting.wait()
+    hold.release()
+    await completed(jobs, asked.id)
+
+    name = "comfy_worker_jobs_ended_total"
+    seen = await until_scraped(metrics, lambda seen: seen.total(name) > 0)
+    assert seen.total(name) == seen(name, backend="gpu", outcome="completed", error_code="") == 1
 
 
 async def test_not_ready_while_no_comfyui_answers(

@@ -33,7 +33,7 @@ class Tokens:
     def take(self, *tokens: str) -> None:
         """Have the service take these from workers."""
         lines = [f"ada client sha256:{secret.digest(self.alices).hex()} user={ALICE}"]
-        lines += [f"box worker sha256:{secret.digest(token).hex()}" for token in tokens]
+        lines += [f"box worker sha256:{secret.digest(token).hex()} worker=box" for token in tokens]
         self.of_service.write_text("\n".join(lines))
 
 

@@ -37,7 +37,13 @@ MIB: Final = 1024**2
 
 @pytest.fixture
 async def watched(tmp_path: Path, database_url: str) -> AsyncIterator[WatchedService]:
-    service = WatchedService(tmp_path, database_url, JOB_SERVICE_LEASE_TTL="4")
+    service = WatchedService(
+        tmp_path,
+        database_url,
+        JOB_SERVICE_LEASE_TTL="4",
+        # Each connection keeps something of each statement: of few there is all of it soon.
+        JOB_SERVICE_DATABASE_POOL_SIZE="2",
+    )
     async with AsyncExitStack() as stack:
         await serving(stack, service.process, service.address)
         yield service

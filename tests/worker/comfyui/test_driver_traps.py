@@ -98,11 +98,14 @@ async def test_frames_above_four_mebibytes_do_not_end_the_session(
     proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
 ) -> None:
     simulator.faults.giant_frame_bytes = 6 * MIB
+    hold = simulator.faults.hold("p1", step=2)
     watcher = Watcher()
+    run = asyncio.create_task(proxied.run("p1", slow(), observers=watcher.observers(previews=True)))
     async with asyncio.timeout(30):
-        outcome = await proxied.run("p1", slow(), observers=watcher.observers(previews=True))
-    assert isinstance(outcome, Succeeded)
-    assert len(watcher.previews[-1].data) > 6 * MIB
+        await watcher.until(lambda: bool(watcher.previews))
+        hold.release()
+        assert isinstance(await run, Succeeded)
+    assert len(watcher.previews[0].data) > 6 * MIB
     assert len(proxy.client_ids) == 1
 
 

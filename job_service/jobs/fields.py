@@ -101,8 +101,7 @@ class FieldChecks:
         if not low <= span <= high:
             self.wrong(
                 path,
-                f"must be {low.total_seconds():.15g} to {high.total_seconds():g} seconds,"
-                f" is {span.total_seconds():.15g}",
+                f"must be {_seconds(low)} to {_seconds(high)} seconds, is {_seconds(span)}",
             )
         return span
 
@@ -159,3 +158,7 @@ def _unstorable(value: object, depth: int = 0) -> str | None:
         case _:
             return None
     return next(filter(None, (_unstorable(child, depth + 1) for child in children)), None)
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds():.15g}"

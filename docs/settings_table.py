@@ -5,15 +5,15 @@
 
 import re
 import sys
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from comfy_worker.settings import Settings as WorkerSettings
 from job_service.settings import Settings as ServiceSettings
+from job_service.settings.shown import as_text
 
 DEFAULT_FILE: Final = Path(__file__).with_name("operations.md")
 _TABLES: Final[dict[str, type[BaseSettings]]] = {
@@ -45,16 +45,10 @@ def _table(settings: type[BaseSettings]) -> str:
 
 def _default(field: FieldInfo) -> str:
     """The default as one would write it; what depends on the machine, the description says."""
-    value: Any = field.default
-    if field.default_factory is not None or value is None or value in ("", ()):
+    if field.default_factory is not None:
         return ""
-    if isinstance(value, timedelta):
-        return f"`{value.total_seconds():.15g}`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return f"`{','.join(value)}`"
-    return f"`{value}`"
+    text = as_text(field.default)
+    return f"`{text}`" if text else ""
 
 
 def _cell(text: str) -> str:

@@ -11,7 +11,7 @@ from job_service.workflows.graph import dump, parse
 from job_service.workflows.parameters import Parameter, parameters_from_proto
 from job_service.workflows.problems import InvalidWorkflowError
 from job_service.workflows.template import Template
-from job_service.workflows.template_checks import MAX_DESCRIPTION, template_problems
+from job_service.workflows.template_checks import description_problems, template_problems
 
 
 def etag(name: str, version: int) -> str:
@@ -77,13 +77,15 @@ def draft_of(
     try:
         graph = parse(message.workflow_json, max_nodes=rules.max_nodes)
     except InvalidWorkflowError as error:
-        checks.text("template.description", message.description, longest=MAX_DESCRIPTION)
-        for problem in error.problems:
-            checks.wrong(str(problem.under("template.workflow_json").path), problem.description)
+        problems = [
+            *description_problems(message.description),
+            *(problem.under("workflow_json") for problem in error.problems),
+        ]
     else:
         template = Template(message.name, graph, tuple(parameters), message.description)
-        for problem in template_problems(template, rules.safety):
-            checks.wrong(f"template.{problem.path}", problem.description)
+        problems = template_problems(template, rules.safety)
+    for problem in problems:
+        checks.wrong(f"template.{problem.path}", problem.description)
     return TemplateDraft(
         name=message.name,
         description=message.description,

@@ -44,7 +44,7 @@ def template_problems(
     problems = ProblemList()
     if not TEMPLATE_NAME.fullmatch(template.name):
         problems.add("name", TEMPLATE_NAME_RULE)
-    problems.extend(_description_problems(template.description))
+    problems.extend(description_problems(template.description))
     if len(template.parameters) > MAX_PARAMETERS:
         problems.add("parameters", f"must have at most {MAX_PARAMETERS} entries")
         return list(problems)
@@ -100,7 +100,8 @@ def _parameter_problems(parameter: Parameter) -> Iterator[Problem]:
             yield Problem("default_json", problem)
 
 
-def _description_problems(text: str) -> Iterator[Problem]:
+def description_problems(text: str) -> Iterator[Problem]:
+    """What is wrong with the description of a template or of a parameter."""
     if len(text) > MAX_DESCRIPTION:
         yield Problem(
             "description", f"must have at most {MAX_DESCRIPTION} characters, has {len(text):,}"
@@ -112,7 +113,7 @@ def _description_problems(text: str) -> Iterator[Problem]:
 def _naming_problems(parameter: Parameter) -> Iterator[Problem]:
     if not _PARAMETER_NAME.fullmatch(parameter.name):
         yield Problem("name", 'must have 1 to 63 letters, digits and "_"')
-    yield from _description_problems(parameter.description)
+    yield from description_problems(parameter.description)
     expected = FIELD_TYPES.get(parameter.name)
     if expected and parameter.type not in expected:
         words = " or ".join(sorted(each.name for each in expected))

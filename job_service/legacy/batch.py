@@ -141,7 +141,7 @@ _DUE: Final = {
     """,
 }
 
-_TODO: Final = {source: statement(_NUMBERED.format(due=due)) for source, due in _DUE.items()}
+_NOTE_DUE: Final = {source: statement(_NUMBERED.format(due=due)) for source, due in _DUE.items()}
 _FILL: Final = {source: statement(mapping.fill_batch(source)) for source in former.JOB_TABLES}
 
 # A row that comes again replaces what it became, unless job_service has had its hands on that.
@@ -395,7 +395,7 @@ class BatchImport:
             return Done(0, 0, ())
         known = not only_new and not waiting
         events = await self._remove_vanished(range_) if known else []
-        await self._todo(range_, all_states=all_states, only_new=only_new)
+        await self._note_due(range_, all_states=all_states, only_new=only_new)
         if known:
             conflicts = await self._sql.rows(
                 statement(_CONFLICTS.format(source=source)), _ends(range_)
@@ -419,11 +419,11 @@ class BatchImport:
             await self._sql.run(statement(sql), _ends(range_))
         return rows
 
-    async def _todo(self, range_: Range, *, all_states: bool, only_new: bool) -> None:
+    async def _note_due(self, range_: Range, *, all_states: bool, only_new: bool) -> None:
         await self._driver.execute(b"TRUNCATE import_todo")
         (next_id,) = await one(self._driver, "SELECT next_id FROM legacy_import")
         await self._sql.run(
-            _TODO[range_.source],
+            _NOTE_DUE[range_.source],
             {
                 **_ends(range_),
                 "next_id": next_id,

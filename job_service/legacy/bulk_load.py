@@ -36,9 +36,7 @@ SELECT EXISTS (
 
 async def defer(driver: Driver) -> None:
     """Drop them, when there are no jobs yet."""
-    (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
-    if empty and not await is_deferred(driver):
-        await _drop(driver, (_INDEXES, _FOREIGN_KEYS))
+    await _drop(driver, (_INDEXES, _FOREIGN_KEYS))
 
 
 async def defer_indexes(driver: Driver) -> None:
@@ -47,12 +45,14 @@ async def defer_indexes(driver: Driver) -> None:
     A service that is started meanwhile does everything it does, and its lists take longer.
     """
     (served,) = await one(driver, _SERVED)
-    (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
-    if empty and not served and not await is_deferred(driver):
+    if not served:
         await _drop(driver, (_INDEXES,))
 
 
 async def _drop(driver: Driver, queries: Sequence[str]) -> None:
+    (empty,) = await one(driver, "SELECT NOT EXISTS (SELECT FROM generation_jobs)")
+    if not empty or await is_deferred(driver):
+        return
     async with driver.transaction():
         await driver.execute(
             f"CREATE TABLE {_DEFERRED} (n integer GENERATED ALWAYS AS IDENTITY,"

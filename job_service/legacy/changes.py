@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from job_service.legacy import former, matching
-from job_service.legacy.inspection import Found, Table
+from job_service.legacy.inspection import Found, Table, column_names
 from job_service.legacy.session import Driver, ImportFailedError, one, statements
 from job_service.store.database import statement
 
@@ -70,11 +70,6 @@ _DROP_SEEN: Final = f"""
 DELETE FROM {WAITING} WHERE source = :source
     AND {_RANGE_OF.format(id="id")} = ANY(CAST(:ranges AS integer[]))
 """
-
-_COLUMNS: Final = statement("""
-SELECT attname AS name FROM pg_attribute
-WHERE attrelid = CAST(:oid AS oid) AND attnum > 0 AND NOT attisdropped
-""")
 
 
 async def horizon(driver: Driver) -> int:
@@ -163,8 +158,7 @@ async def _add_rematched(
 
 
 async def _refuse_changed_columns(driver: Driver, table: Table) -> None:
-    columns = {row.name for row in await statements(driver).rows(_COLUMNS, {"oid": table.oid})}
-    if columns != set(table.columns):
+    if set(await column_names(driver, table)) != set(table.columns):
         raise ImportFailedError(
             f"{table.name} has got other columns while it was imported: run this again"
         )

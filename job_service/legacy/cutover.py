@@ -6,6 +6,7 @@ the application's other tables lead to the new one from then on.
 """
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -42,12 +43,6 @@ _OWN_TABLES: Final = statement("""
 SELECT relname FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(CAST(:schema AS text))) AND relkind IN ('r', 'p')
 ORDER BY relname
-""")
-
-_REFERRING_COLUMN: Final = statement("""
-SELECT attname AS name FROM pg_constraint AS foreign_key
-JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
-WHERE foreign_key.contype = 'f' AND conrelid = to_regclass(:table) AND conname = :name
 """)
 
 
@@ -110,7 +105,7 @@ async def _swap(driver: Driver, found: Found) -> None:
         "schema": schema,
         "tables": list(found.tables),
         "kept_schema_made": not await _has_schema(driver, KEPT_SCHEMA),
-        "references": [await _reference(driver, reference) for reference in incoming],
+        "references": [dataclasses.asdict(reference) for reference in incoming],
         "outgoing": outgoing,
         "own_tables": [
             row.relname
@@ -132,8 +127,8 @@ async def _swap(driver: Driver, found: Found) -> None:
     await driver.execute(f"DROP SCHEMA {staging.STAGING}".encode())
     await staging.enter(driver, schema)
     await raise_sequence(driver, found.max_id)
-    for reference, known in zip(incoming, facts["references"], strict=True):
-        await _follow_ids(driver, reference.table, known["column"])
+    for reference in incoming:
+        await _follow_ids(driver, reference)
         await driver.execute(
             f'ALTER TABLE {reference.table} ADD CONSTRAINT "{reference.constraint}"'
             f" {unchecked(reference.definition)}".encode()
@@ -181,27 +176,14 @@ async def _outgoing(driver: Driver, found: Found) -> Sequence[dict[str, Any]]:
     ]
 
 
-async def _follow_ids(driver: Driver, table: str, column: str) -> None:
+async def _follow_ids(driver: Driver, reference: Reference) -> None:
     """Have rows that refer to a job that could not keep its id refer to its new one."""
     await driver.execute(
-        f'UPDATE {table} AS referring SET "{column}" = moved.job_id'
+        f'UPDATE {reference.table} AS referring SET "{reference.column}" = moved.job_id'
         f" FROM legacy_rows AS moved WHERE moved.source = '{former.JOBS}'"
-        f' AND moved.source_id <> moved.job_id AND moved.source_id = referring."{column}"'.encode()
+        " AND moved.source_id <> moved.job_id"
+        f' AND moved.source_id = referring."{reference.column}"'.encode()
     )
-
-
-async def _reference(driver: Driver, reference: Reference) -> dict[str, Any]:
-    column = await statements(driver).row(
-        _REFERRING_COLUMN, {"table": reference.table, "name": reference.constraint}
-    )
-    assert column is not None, "the constraint is locked with its tables"
-    return {
-        "table": reference.table,
-        "constraint": reference.constraint,
-        "definition": reference.definition,
-        "valid": reference.valid,
-        "column": column.name,
-    }
 
 
 async def _has_schema(driver: Driver, name: str) -> bool:

@@ -227,11 +227,9 @@ class _Import:
         await bulk_load.defer_indexes(driver)
         try:
             await self._passes_from(raw, only_new=over)
-        except VerificationError:
-            await undo.remove_imported(driver)
-            await bulk_load.complete(driver)
-            raise
-        except ImportFailedError:
+        except ImportFailedError as error:
+            if isinstance(error, VerificationError):
+                await undo.remove_imported(driver)
             await bulk_load.complete(driver)
             raise
         if over or self._options.cutover:

@@ -187,6 +187,14 @@ async def inspect(driver: Driver, schema: str | None = None) -> Found | None:
     return Found(tables, models, references, readers)
 
 
+async def column_names(driver: Driver, table: Table) -> list[str]:
+    """The columns that a table has now."""
+    rows = await statements(driver).rows(
+        _COLUMNS, {"oid": table.oid, "schema": table.schema, "name": table.name}
+    )
+    return [row.name for row in rows]
+
+
 async def references_to(driver: Driver, oids: Sequence[int]) -> list[Reference]:
     """Foreign keys that other tables than these have on them, with the names' schemas."""
     async with _qualified_names(driver):

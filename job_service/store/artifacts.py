@@ -45,8 +45,7 @@ WITH new AS MATERIALIZED (
     ON CONFLICT (job_id, attempt, role, position, thumbnail_size) DO UPDATE SET
         filename = excluded.filename, content_type = excluded.content_type, size = excluded.size,
         sha256 = excluded.sha256, width = excluded.width, height = excluded.height,
-        node_id = excluded.node_id, duration_ms = excluded.duration_ms,
-        stored_at = NULL
+        node_id = excluded.node_id, duration_ms = excluded.duration_ms, stored_at = NULL
     RETURNING *
 )
 SELECT new.n, announced.* FROM announced

@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from job_service.legacy import command
 from job_service.legacy.command import Command
 from job_service.legacy.importing import Options
+from tests.postgres_fixture import plain_url
 
 APP = """
 CREATE TABLE users (id uuid PRIMARY KEY);
@@ -139,7 +140,7 @@ def build(url: str, state: str) -> None:
 
 
 def plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return plain_url(make_url(url))
 
 
 def execute(url: str, *statements: str) -> None:

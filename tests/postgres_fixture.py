@@ -64,6 +64,11 @@ def empty_database_url(postgres_server: URL) -> Iterator[str]:
 _numbers = count(1)
 
 
+def plain_url(url: URL) -> str:
+    """A database's URL as libpq takes it, with its password."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 @contextmanager
 def new_database(
     server: URL,
@@ -74,7 +79,7 @@ def new_database(
 ) -> Iterator[URL]:
     """A database while this is open, as ``postgresql+psycopg://…``; empty, or like ``template``."""
     name = name or f"test_{os.getpid()}_{next(_numbers)}"
-    plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = plain_url(server)
     with psycopg.connect(plain, autocommit=True) as connection:
         of_its_own = f"ENCODING {encoding} LOCALE_PROVIDER libc LOCALE 'C'" if encoding else ""
         connection.execute(

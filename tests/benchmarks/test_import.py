@@ -16,7 +16,7 @@ from tests.benchmarks.measuring import in_turn, ratio, spread
 from tests.benchmarks.report import Report
 from tests.legacy_import.filling import Large
 from tests.legacy_import.importing import Move
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -33,9 +33,9 @@ async def test_an_import_compared_with_insert_select(
     postgres_server: URL, tmp_path: Path, report: Report
 ) -> None:
     with new_database(postgres_server) as original, new_database(postgres_server) as imported:
-        with psycopg.connect(_plain(original)) as connection:
+        with psycopg.connect(plain_url(original)) as connection:
             ROWS.build(connection)
-        await asyncio.to_thread(_imported, Move(_plain(original), _plain(imported), tmp_path))
+        await asyncio.to_thread(_imported, Move(plain_url(original), plain_url(imported), tmp_path))
 
         async def in_place() -> float:
             with _copy(postgres_server, original) as old:
@@ -43,7 +43,7 @@ async def test_an_import_compared_with_insert_select(
 
         async def from_another() -> float:
             with _copy(postgres_server, original) as old, new_database(postgres_server) as target:
-                move = Move(old, _plain(target), tmp_path)
+                move = Move(old, plain_url(target), tmp_path)
                 return await asyncio.to_thread(_imported, move)
 
         async def inserted() -> float:
@@ -73,11 +73,7 @@ async def test_an_import_compared_with_insert_select(
 @contextmanager
 def _copy(server: URL, original: URL) -> Iterator[str]:
     with new_database(server, template=original.database) as url:
-        yield _plain(url)
-
-
-def _plain(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+        yield plain_url(url)
 
 
 def _imported(move: Move) -> float:

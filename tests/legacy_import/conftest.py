@@ -10,7 +10,7 @@ from sqlalchemy import URL
 
 from tests.legacy_import.importing import Move
 from tests.legacy_import.old_content import OldContent
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 MakeDatabase = Callable[[], str]
 Settle = Callable[[OldContent], Move]
@@ -35,7 +35,7 @@ def make_database(server: URL) -> Iterator[MakeDatabase]:
 
         def make() -> str:
             url = stack.enter_context(new_database(server))
-            return url.set(drivername="postgresql").render_as_string(hide_password=False)
+            return plain_url(url)
 
         yield make
 

@@ -14,7 +14,7 @@ from sqlalchemy import URL, make_url
 from tests.legacy_import.importing import Move
 from tests.legacy_import.multiplying import multiply
 from tests.legacy_import.samples import SHAPES, sample
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -45,7 +45,7 @@ class Copies:
 
     def _database(self, template: str | None = None) -> str:
         url = self._stack.enter_context(new_database(self._server, template=template))
-        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return plain_url(url)
 
 
 @pytest.fixture(params=["in place", "from"])
@@ -54,7 +54,7 @@ def copies(
 ) -> Iterator[Copies]:
     content = sample(SHAPES["B"])
     with new_database(postgres_server) as original:
-        plain = original.set(drivername="postgresql").render_as_string(hide_password=False)
+        plain = plain_url(original)
         with psycopg.connect(plain) as connection:
             content.build(connection)
             multiply(connection, content, TIMES)

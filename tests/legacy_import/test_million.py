@@ -19,7 +19,7 @@ from sqlalchemy import URL
 
 from tests.legacy_import.filling import Large
 from tests.legacy_import.importing import COMMAND, Move
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(3600)]
 
@@ -62,7 +62,7 @@ def test_a_million_rows(postgres_server: URL, tmp_path: Path) -> None:
 def _installation(server: URL, rows: Large, folder: Path) -> Iterator[Move]:
     """In place: nothing of it is in memory or on disk for any other reason."""
     with new_database(server) as url:
-        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        plain = plain_url(url)
         with psycopg.connect(plain) as connection:
             rows.build(connection)
         yield Move(plain, plain, folder)

@@ -15,7 +15,7 @@ from tests.legacy_import.old_content import Stored, stored
 from tests.legacy_import.oracle import discrepancies
 from tests.legacy_import.reading import read_all, settings_for
 from tests.legacy_import.samples import SHAPES, sample
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = pytest.mark.former
 
@@ -78,7 +78,7 @@ async def imported(database: str, tmp_path: Path) -> AsyncIterator[Imported]:
 @pytest.fixture
 def database(postgres_server: URL) -> Iterator[str]:
     with new_database(postgres_server) as url:
-        yield url.set(drivername="postgresql").render_as_string(hide_password=False)
+        yield plain_url(url)
 
 
 async def test_every_loss_is_found(imported: Imported, database: str) -> None:

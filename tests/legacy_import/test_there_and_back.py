@@ -27,7 +27,7 @@ from tests.legacy_import.reading import reading_and_creating
 from tests.legacy_import.report_check import agrees
 from tests.legacy_import.samples import SHAPES, sample
 from tests.legacy_import.snapshot import differences, snapshot
-from tests.postgres_fixture import new_database
+from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = [
     pytest.mark.heavy,
@@ -125,10 +125,7 @@ def move_of(server: URL, content: OldContent, *, in_place: bool) -> Iterator[Mov
         new_database(server) as second,
         tempfile.TemporaryDirectory() as folder,
     ):
-        old, new = (
-            url.set(drivername="postgresql").render_as_string(hide_password=False)
-            for url in (first, second)
-        )
+        old, new = (plain_url(url) for url in (first, second))
         with psycopg.connect(old) as connection:
             content.build(connection)
         yield Move(old, old if in_place else new, Path(folder))

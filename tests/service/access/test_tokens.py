@@ -22,6 +22,7 @@ from job_service.jobs.principal import Role
 from job_service.settings import Settings
 from job_service.store.tokens import TokenTable
 from tests.jobs_protocol import CANCELLED, ProtocolClient, Refused, refusal, refused
+from tests.postgres_fixture import plain_url
 from tests.service.access.callers import ALICE, metadata
 from tests.service.access.conftest import Connect, MakeToken
 from tests.service_fixture import Sql
@@ -257,7 +258,7 @@ async def allow_connections(
 ) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
     """Has PostgreSQL take connections to the service's database, or end and refuse them."""
     name = make_url(database_url).database
-    server = postgres_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    server = plain_url(postgres_server)
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
 
         async def allow(allowed: bool) -> None:

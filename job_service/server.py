@@ -49,6 +49,7 @@ from job_service.events.hub import Hub, RouteKeysAdded
 from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
+from job_service.hanging_up import hang_up
 from job_service.jobs.creation_rate import CreationRate
 from job_service.monitoring.counted import Counted
 from job_service.monitoring.monitored import monitored
@@ -302,14 +303,19 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             budget,
             healthy,
         ),
-        _answering(server, budget, hub, healthy, settings.shutdown_grace),
+        _answering(server, address, budget, hub, healthy, settings.shutdown_grace),
     ):
         yield address
 
 
 @asynccontextmanager
 async def _answering(
-    server: grpc.aio.Server, budget: CallBudget, hub: Hub, health: Health, grace: timedelta
+    server: grpc.aio.Server,
+    address: str,
+    budget: CallBudget,
+    hub: Hub,
+    health: Health,
+    grace: timedelta,
 ) -> AsyncIterator[None]:
     """Answer calls while the block is open, then let them finish within the grace period."""
     await server.start()
@@ -320,6 +326,7 @@ async def _answering(
         await health.stopping()
         hub.stop()
         await _drain(budget, grace.total_seconds())
+        hang_up(int(address.rpartition(":")[2]))
         await server.stop(None)
 
 

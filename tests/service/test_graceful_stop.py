@@ -139,6 +139,37 @@ async def test_calls_in_flight_are_answered_and_those_that_come_hear_of_the_stop
     assert stored.total == len(answered)
 
 
+async def test_whoever_calls_on_and_on_never_hears_of_a_cancellation(
+    service_settings: Settings,
+) -> None:
+    """A call that gRPC itself would end as it stops is one whose connection has gone."""
+    codes: Counter[grpc.StatusCode] = Counter()
+    served = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def call(address: str) -> None:
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address, own) as channel:
+            client = ProtocolClient(channel)
+            while not gone.is_set():
+                try:
+                    await client.list_jobs()
+                    served.set()
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code()] += 1
+
+    for _ in range(5):
+        served.clear()
+        gone.clear()
+        async with asyncio.TaskGroup() as clients:
+            async with server.running(service_settings) as address:
+                for _ in range(10):
+                    clients.create_task(call(address))
+                await served.wait()
+            gone.set()
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+
+
 async def test_a_reader_that_stands_still_ends_with_the_grace_period(
     stop: AsyncExitStack, service_settings: Settings
 ) -> None:

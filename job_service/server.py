@@ -331,11 +331,7 @@ async def _answering(
 
 
 async def _drain(budget: CallBudget, seconds: float) -> None:
-    """Let calls end, short ones being served to the last, then refuse whatever comes.
-
-    gRPC's own way of stopping would cancel what arrives while clients have not heard of it yet:
-    they would see CANCELLED instead of UNAVAILABLE.
-    """
+    """Let calls end, short ones being served to the last, then refuse whatever comes."""
     began = time.monotonic()
     long = CallKind.HELD, CallKind.TRANSFER
     budget.close(*long)

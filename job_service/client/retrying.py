@@ -66,7 +66,7 @@ def _failure(state: RetryCallState) -> JobServiceError | None:
 
 
 def _is_unavailable(error: BaseException) -> bool:
-    """Also CANCELLED without a reason: a connection that was closed under the call.
+    """Also CANCELLED without a reason: a proxy that was stopped under the call.
 
     Whoever cancels a call here gets asyncio.CancelledError.
     """

@@ -13,9 +13,12 @@ from generation_jobs.v1 import job_error_pb2
 from job_service.jobs.error_policy import error_of
 from job_service.jobs.limits import DEFAULT_BACKEND
 from job_service.jobs.routing import Needs
-from job_service.legacy import former, mapping
+from job_service.legacy import former
 from job_service.legacy.changes import WAITING
 from job_service.legacy.files import INSERT_ARTIFACTS
+from job_service.legacy.mapping.filling import CREATE_BATCH, fill_batch
+from job_service.legacy.mapping.misfits import NEEDS_CHECKPOINT
+from job_service.legacy.mapping.words import STATUS_WORDS
 from job_service.legacy.session import Driver, one, statements
 from job_service.store.database import Connection, Row, as_json, statement
 from job_service.store.fair_share import tagging
@@ -28,7 +31,7 @@ _MOST_DETAILS: Final = 4096
 CREATE_TEMPORARY: Final = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS import_job AS SELECT * FROM old_job LIMIT 0",
     "CREATE TEMPORARY TABLE IF NOT EXISTS import_request AS SELECT * FROM old_request LIMIT 0",
-    mapping.CREATE_BATCH,
+    CREATE_BATCH,
     (
         "CREATE TEMPORARY TABLE IF NOT EXISTS import_todo ("
         "source_id bigint PRIMARY KEY, known boolean NOT NULL, job_id bigint NOT NULL)"
@@ -80,8 +83,8 @@ _READ_WAITING: Final = {
 # A state that nobody knows rests, too: nothing is going to run such a job.
 _AT_REST: Final = (
     "{row}.status IS NOT NULL AND"
-    f" ({mapping.STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'pending' AND"
-    f" ({mapping.STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'running'"
+    f" ({STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'pending' AND"
+    f" ({STATUS_WORDS.format(status='{row}.status')}) IS DISTINCT FROM 'running'"
 )
 
 # Rows keep the id that they have had here, and jobs their own; others get the next free ones.
@@ -142,7 +145,7 @@ _DUE: Final = {
 }
 
 _NOTE_DUE: Final = {source: statement(_NUMBERED.format(due=due)) for source, due in _DUE.items()}
-_FILL: Final = {source: statement(mapping.fill_batch(source)) for source in former.JOB_TABLES}
+_FILL: Final = {source: statement(fill_batch(source)) for source in former.JOB_TABLES}
 
 # A row that comes again replaces what it became, unless job_service has had its hands on that.
 _CONFLICTS: Final = """
@@ -453,7 +456,7 @@ class BatchImport:
         if self._checkpoint is not None:
             await self._sql.run(
                 _NAME_CHECKPOINT,
-                {"checkpoint": self._checkpoint, "needs": mapping.NEEDS_CHECKPOINT},
+                {"checkpoint": self._checkpoint, "needs": NEEDS_CHECKPOINT},
             )
 
     async def _write(self, source: str) -> None:

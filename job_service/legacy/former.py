@@ -21,6 +21,15 @@ class Field:
     name: str
     kind: Kind
 
+    def as_json(self, value: str) -> str:
+        """SQL for the JSON of ``value``, an expression of such a value."""
+        return f"to_jsonb({time_text(value) if self.kind == 'timestamptz' else value})"
+
+
+def time_text(value: str) -> str:
+    """SQL for a point in time as the former tables wrote it."""
+    return f"CAST({value} AT TIME ZONE 'UTC' AS text)"
+
 
 #: Every column that ever meant something. A table has some of them.
 FIELDS: Final = (

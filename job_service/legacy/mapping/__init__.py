@@ -1,0 +1,1 @@
+"""What former rows become, and what they were: the one mapping of every import, as SQL."""

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from job_service.legacy import former, models, verification
-from job_service.legacy.batch import Range
+from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
-from job_service.legacy.passes import Passes, VerificationError
+from job_service.legacy.ranges import verification
+from job_service.legacy.ranges.batch import Range
+from job_service.legacy.ranges.passes import Passes, VerificationError
 from job_service.legacy.report import Report, RowList
 from job_service.legacy.session import Driver, one
 

@@ -5,12 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from job_service.legacy import changes, former, matching, models, verification
-from job_service.legacy.batch import BatchImport, Done, Event, IdCollisionError, Range
+from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
+from job_service.legacy.ranges import changes, matching, verification
+from job_service.legacy.ranges.batch import BatchImport, Done, Event, IdCollisionError, Range
+from job_service.legacy.ranges.verification import Checked
 from job_service.legacy.session import Driver, ImportFailedError, one
 from job_service.legacy.source_views import VIEWS
-from job_service.legacy.verification import Checked
 
 LOWEST: Final = -(2**63)
 HIGHEST: Final = 2**63 - 1

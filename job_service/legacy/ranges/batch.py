@@ -14,11 +14,11 @@ from job_service.jobs.error_policy import error_of
 from job_service.jobs.limits import DEFAULT_BACKEND
 from job_service.jobs.routing import Needs
 from job_service.legacy import former
-from job_service.legacy.changes import WAITING
-from job_service.legacy.files import INSERT_ARTIFACTS
+from job_service.legacy.mapping.artifacts import INSERT_ARTIFACTS
 from job_service.legacy.mapping.filling import CREATE_BATCH, fill_batch
 from job_service.legacy.mapping.misfits import NEEDS_CHECKPOINT
 from job_service.legacy.mapping.words import STATUS_WORDS
+from job_service.legacy.ranges.changes import WAITING
 from job_service.legacy.session import Driver, one, statements
 from job_service.store.database import Connection, Row, as_json, statement
 from job_service.store.fair_share import tagging

@@ -9,8 +9,9 @@ that were not at rest.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from job_service.legacy import former, matching
+from job_service.legacy import former
 from job_service.legacy.inspection import Found, Table, column_names
+from job_service.legacy.ranges import matching
 from job_service.legacy.session import Driver, ImportFailedError, one, statements
 from job_service.store.database import statement
 

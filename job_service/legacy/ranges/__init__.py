@@ -1,0 +1,1 @@
+"""Former rows are brought over range by range, and each range is compared at once."""

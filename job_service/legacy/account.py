@@ -5,8 +5,8 @@ from typing import Final
 from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
 from job_service.legacy.ranges import verification
-from job_service.legacy.ranges.batch import Range
 from job_service.legacy.ranges.passes import Passes, VerificationError
+from job_service.legacy.ranges.reading import Range
 from job_service.legacy.report import Report, RowList
 from job_service.legacy.session import Driver, one
 

@@ -23,8 +23,9 @@ from job_service.legacy import (
 from job_service.legacy.ingestion import ingest
 from job_service.legacy.inspection import KEPT_SCHEMA, Found, inspect, is_migrated
 from job_service.legacy.progress import Progress
-from job_service.legacy.ranges.batch import BatchImport, Range
+from job_service.legacy.ranges.batch import BatchImport
 from job_service.legacy.ranges.passes import HIGHEST, Passes, VerificationError
+from job_service.legacy.ranges.reading import Range
 from job_service.legacy.report import Report
 from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one, statements
 from job_service.store import migrate

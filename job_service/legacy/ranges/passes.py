@@ -8,8 +8,11 @@ from typing import Any, Final, TypeAlias
 from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
 from job_service.legacy.ranges import changes, matching, verification
-from job_service.legacy.ranges.batch import BatchImport, Done, Event, IdCollisionError, Range
+from job_service.legacy.ranges.batch import BatchImport, Done
+from job_service.legacy.ranges.predecessors import Event
+from job_service.legacy.ranges.reading import Range
 from job_service.legacy.ranges.verification import Checked
+from job_service.legacy.ranges.writing import IdCollisionError
 from job_service.legacy.session import Driver, ImportFailedError, one
 from job_service.legacy.source_views import VIEWS
 

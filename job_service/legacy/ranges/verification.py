@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from job_service.legacy import former
-from job_service.legacy.ranges.batch import ROWS, Range
+from job_service.legacy.ranges.reading import ROWS, Range
 from job_service.legacy.session import Driver, one, statements
 from job_service.legacy.source_views import VIEWS
 from job_service.store.database import Row, statement

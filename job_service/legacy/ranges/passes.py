@@ -9,9 +9,9 @@ from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
 from job_service.legacy.ranges import changes, matching, verification
 from job_service.legacy.ranges.batch import BatchImport, Done
+from job_service.legacy.ranges.checksums import Checked, total
 from job_service.legacy.ranges.predecessors import Event
 from job_service.legacy.ranges.reading import Range
-from job_service.legacy.ranges.verification import Checked
 from job_service.legacy.ranges.writing import IdCollisionError
 from job_service.legacy.session import Driver, ImportFailedError, one
 from job_service.legacy.source_views import VIEWS
@@ -160,7 +160,7 @@ class Passes:
     def checked(self) -> dict[str, Checked]:
         """What was compared, by table."""
         return {
-            name: verification.total([*table.checked.values(), *table.late])
+            name: total([*table.checked.values(), *table.late])
             for name, table in self._tables.items()
         }
 

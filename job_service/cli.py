@@ -140,7 +140,7 @@ def import_legacy(
     """Bring the jobs of the former system over; exit code 1 unless all of it is verified."""
     from job_service import process
     from job_service.legacy.command import Command
-    from job_service.legacy.importing import Options
+    from job_service.legacy.options import Options
 
     settings = _settings()
 

@@ -12,7 +12,7 @@ from job_service.cannot_run import CannotRunError
 from job_service.embedded_postgres import EmbeddedPostgres
 from job_service.legacy import command as legacy
 from job_service.legacy.command import Command, former_tables
-from job_service.legacy.importing import Options
+from job_service.legacy.options import Options
 from job_service.settings import Settings
 from job_service.store import migrate as schema
 from job_service.store.migrate import SchemaState

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from job_service.legacy import command
 from job_service.legacy.command import Command
-from job_service.legacy.importing import Options
+from job_service.legacy.options import Options
 from tests.postgres_fixture import plain_url
 
 APP = """

@@ -9,10 +9,11 @@ import psycopg
 
 from job_service.jobs.limits import MAX_NAME
 from job_service.jobs.refusals import RefusedError
-from job_service.legacy import bulk_load, importing
+from job_service.legacy import bulk_load, from_database, in_place
 from job_service.legacy.dropping import drop_legacy
-from job_service.legacy.importing import Options
+from job_service.legacy.importing import Import
 from job_service.legacy.inspection import inspect, is_migrated
+from job_service.legacy.options import Options
 from job_service.legacy.report import Report, RowList
 from job_service.legacy.session import ImportFailedError, connect, lock
 from job_service.legacy.undo import undo
@@ -110,7 +111,18 @@ async def _act(command: Command, report: Report, say: Callable[[str], None]) -> 
     elif command.drop:
         await drop_legacy(command.options.url, report, command.dump, say)
     else:
-        await importing.run(command.options, report, say)
+        async with connect(command.options.url) as driver:
+            await lock(driver)
+            await _import(Import(driver, command.options, report, say))
+
+
+async def _import(run: Import) -> None:
+    if run.options.source_url is not None:
+        await from_database.bring_over(run, run.options.source_url)
+    elif await is_migrated(run.driver):
+        await in_place.check_again(run)
+    else:
+        await in_place.bring_over(run)
 
 
 def _write(report: Report, command: Command, say: Callable[[str], None]) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from psycopg import errors as pg
 
-from job_service.legacy import former, staging
+from job_service.legacy import former, import_record, staging
 from job_service.legacy.inspection import KEPT_SCHEMA, Found, Reference
 from job_service.legacy.session import Driver, ImportFailedError, one, statements
-from job_service.store.database import as_json, statement
+from job_service.store.database import statement
 
 #: Milliseconds that the application's statements wait behind ours before we step back.
 _LOCK_WAIT: Final = 2000
@@ -76,8 +76,8 @@ async def cut_over(
 
 async def finish(driver: Driver) -> None:
     """Check the foreign keys that were led to the new table, without keeping anybody waiting."""
-    row = await statements(driver).row(statement("SELECT facts FROM legacy_import"))
-    for reference in (row.facts if row is not None else {}).get("references", ()):
+    _, facts = await import_record.state(driver)
+    for reference in facts.get("references", ()):
         if reference["valid"]:
             await driver.execute(
                 f"ALTER TABLE {reference['table']} VALIDATE CONSTRAINT"
@@ -133,10 +133,7 @@ async def _swap(driver: Driver, found: Found) -> None:
             f'ALTER TABLE {reference.table} ADD CONSTRAINT "{reference.constraint}"'
             f" {unchecked(reference.definition)}".encode()
         )
-    await statements(driver).run(
-        statement("UPDATE legacy_import SET phase = 'cut over', facts = CAST(:facts AS jsonb)"),
-        {"facts": as_json(facts)},
-    )
+    await import_record.cut_over(driver, facts)
 
 
 async def move(driver: Driver, from_schema: str, to_schema: str) -> None:

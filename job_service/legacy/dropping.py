@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from job_service.legacy import dump, source_views
-from job_service.legacy.importing import state
+from job_service.legacy import dump, import_record, source_views
 from job_service.legacy.inspection import KEPT_SCHEMA, Found, inspect
 from job_service.legacy.report import Report
-from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one, statements
-from job_service.store.database import as_json, statement
+from job_service.legacy.session import Driver, ImportFailedError, connect, lock, one
 
 #: Ids that a refusal names.
 _NAMED: Final = 10
@@ -41,7 +39,7 @@ async def drop_legacy(
         raise ImportFailedError("--drop-legacy needs --dump FILE, to write the former tables to")
     async with connect(url) as driver:
         await lock(driver)
-        phase, facts = await state(driver)
+        phase, facts = await import_record.state(driver)
         if phase != "cut over" or facts.get("mode") != "in place":
             raise ImportFailedError("there has been no cutover in place: nothing can be dropped")
         report.phase = phase
@@ -111,10 +109,5 @@ async def _drop_references(driver: Driver, found: Found) -> None:
         await driver.execute(
             f'ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'.encode()
         )
-    await statements(driver).run(
-        statement(
-            "UPDATE legacy_import"
-            " SET facts = facts || jsonb_build_object('dropped', CAST(:dropped AS jsonb))"
-        ),
-        {"dropped": as_json([dataclasses.asdict(reference) for reference in found.references])},
-    )
+    dropped = [dataclasses.asdict(reference) for reference in found.references]
+    await import_record.add_facts(driver, {"dropped": dropped})

@@ -12,7 +12,15 @@ from typing import Any, Final
 
 from psycopg import errors as pg
 
-from job_service.legacy import bulk_load, cutover, dump, former, staging, writing_back
+from job_service.legacy import (
+    bulk_load,
+    cutover,
+    dump,
+    former,
+    import_record,
+    staging,
+    writing_back,
+)
 from job_service.legacy.inspection import (
     KEPT_SCHEMA,
     inspect,
@@ -90,10 +98,10 @@ async def _undo_migrated(
     dump_file: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    row = await statements(driver).row(statement("SELECT phase, facts FROM legacy_import"))
-    if row is None:
+    phase, facts = await import_record.state(driver)
+    if phase is None:
         raise ImportFailedError("there is no import here that could be undone")
-    mode = row.facts.get("mode", "in place")
+    mode = facts.get("mode", "in place")
     _refuse_other_mode(report, mode)
     report.mode = mode
     if mode == "from":
@@ -113,14 +121,14 @@ async def _undo_migrated(
     report.plan = [
         *([f"make the former tables again from {dump_file}"] if dropped else []),
         "write jobs created or changed here into the former tables, as far as these can hold them",
-        f"move the former tables to schema {row.facts['schema']}, with their foreign keys",
+        f"move the former tables to schema {facts['schema']}, with their foreign keys",
         f"keep job_service's tables in schema {undone}",
     ]
     report.print_found(say)
     if dropped and dump_file is not None:
         await dump.restore(driver, url, dump_file)
     async with driver.transaction():
-        references = await _swap_back(driver, row.facts, undone, report)
+        references = await _swap_back(driver, facts, undone, report)
     await driver.execute(b"RESET search_path")
     await _validate(driver, references, report)
 

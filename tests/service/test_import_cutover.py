@@ -7,7 +7,7 @@ import pytest
 
 from job_service.legacy import command
 from job_service.legacy.command import Command
-from job_service.legacy.importing import Options
+from job_service.legacy.options import Options
 from job_service.legacy.session import ImportFailedError
 from tests import former_tables
 from tests.former_tables import execute, import_legacy, query, read

@@ -162,6 +162,7 @@ async def _swap_back(
             f' "{reference["constraint"]}"'.encode()
         )
     await writing_back.write_back(driver, found.tables, report)
+    await _tell_of_files(driver, undone, report)
     await _ids_back(driver, references)
     for reference in facts.get("dropped", ()):
         await _add_missing(driver, reference)
@@ -179,6 +180,22 @@ async def _swap_back(
         except pg.DependentObjectsStillExist:
             report.problems.append(f"schema {KEPT_SCHEMA} holds something else, and was kept")
     return [*_outgoing(facts), *references, *facts.get("dropped", ())]
+
+
+async def _tell_of_files(driver: Driver, undone: str, report: Report) -> None:
+    """What was made here has no path that the former application could follow."""
+    jobs, files = await one(
+        driver,
+        "SELECT count(DISTINCT job_id), count(*) FROM job_artifacts"
+        " WHERE job_id IS NOT NULL AND attempt > 0 AND role <> 'thumbnail'"
+        " AND stored_at IS NOT NULL",
+    )
+    if files:
+        report.problems.append(
+            f"{files} files of {jobs} jobs were made here, and the former tables do not name them: "
+            f"they are in the artifact store still, under the object_key that "
+            f"{undone}.job_artifacts has of each"
+        )
 
 
 def _outgoing(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

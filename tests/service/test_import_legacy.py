@@ -129,6 +129,44 @@ async def test_undo_keeps_what_was_made_meanwhile(empty_database_url: str, tmp_p
     assert kept[0][0] >= 6
 
 
+async def test_undo_says_where_the_files_are_that_were_made_meanwhile(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "B")
+    await import_legacy(url, cutover=True)
+    execute(
+        url,
+        "INSERT INTO generation_jobs (id, prompt, status, completed_at, dispatchable)"
+        " VALUES (77, 'new', 'completed', now(), false)",
+        *(_FILE.format(values=one) for one in (
+            "77, 1, 'output', 0, 0, 'fox_1.png'",
+            "77, 1, 'output', 1, 0, 'fox_2.png'",
+            "77, 1, 'thumbnail', 0, 150, 'fox_1_150.webp'",
+            "3, 1, 'output', 0, 0, 'of a retried one.png'",
+        )),
+    )  # fmt: skip
+    await import_legacy(url, undo=True, report=report)
+    (said,) = read(report)["problems"]
+    assert said.startswith("3 files of 2 jobs were made here")
+    named = "generation_jobs_undone.job_artifacts"
+    assert named in said
+    files = query(url, f"SELECT object_key FROM {named} WHERE attempt > 0 AND role = 'output'")
+    assert len(files) == 3
+
+
+#: A file that a worker made.
+_FILE = """
+INSERT INTO job_artifacts (
+    job_id, attempt, role, position, thumbnail_size, filename, content_type, size, sha256,
+    object_key, stored_at
+)
+SELECT job_id, attempt, role, position, thumbnail_size, filename, 'image/png', 3,
+    sha256(convert_to(filename, 'UTF8')), 'jobs/' || job_id || '/1/' || filename, now()
+FROM (VALUES ({values})) AS file (job_id, attempt, role, position, thumbnail_size, filename)
+"""
+
+
 @STATES
 async def test_the_former_tables_go_only_after_a_dump_and_come_back_from_it(
     state: str, empty_database_url: str, tmp_path: Path

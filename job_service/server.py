@@ -69,9 +69,11 @@ from job_service.settings import Settings
 from job_service.store.admission import AdmissionStore, UserCaps
 from job_service.store.artifacts import ArtifactTable
 from job_service.store.changes import ChangeStore
+from job_service.store.completions import CompletionStore
 from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.edits import EditStore
+from job_service.store.endings import EndingStore
 from job_service.store.fleet_rows import FleetRows
 from job_service.store.inputs import InputTable
 from job_service.store.job_stats import JobStatsStore
@@ -152,25 +154,29 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     caps = UserCaps(settings.max_pending_per_user, settings.max_running_per_user)
     counted = Counted()
     jobs = JobStore(database, caps, counted)
-    leases = LeaseStore(database, ttl, counted)
+    leases = LeaseStore(database, ttl)
+    completions = CompletionStore(database, counted)
+    endings = EndingStore(database, counted)
     workers = WorkerStore(database)
     pauses = PauseStore(database)
     models = ModelStore(database, ttl)
     fleet_rows = FleetRows(database, ttl)
     signatures = NodeSignatureTable(database)
-    fleet = Fleet(hub, workers, leases, route_keys, pauses, models, SignatureCache(signatures), ttl)
+    fleet = Fleet(
+        hub, workers, endings, route_keys, pauses, models, SignatureCache(signatures), ttl
+    )
     board = ProgressBoard(hub, leases)
     feed = JobFeed(hub, jobs, catch_up)
     changes = ChangeStore(database)
     change_feed = ChangeFeed(hub, changes, catch_up)
     listing = ListingStore(database)
     positions = QueuePositions(hub, QueuePositionStore(database), fleet)
-    dispatcher = Dispatcher(hub, ClaimRound(database, fleet, route_keys, ttl), leases, catch_up)
+    dispatcher = Dispatcher(hub, ClaimRound(database, fleet, route_keys, ttl), endings, catch_up)
     healthy = Health(_SERVICES)
     upkeep = Upkeep(
         hub,
         UpkeepStore(database, caps, counted),
-        leases,
+        endings,
         board,
         ttl,
         on_database=healthy.database,
@@ -245,10 +251,11 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
             installation=await workers.installation(),
             fleet=fleet,
             dispatcher=dispatcher,
-            heartbeats=Heartbeats(hub, fleet, leases, ttl),
-            leases=leases,
+            heartbeats=Heartbeats(hub, fleet, leases, endings, ttl),
+            completions=completions,
+            endings=endings,
             board=board,
-            uploads=ResultUploads(artifacts, leases, objects),
+            uploads=ResultUploads(artifacts, completions, objects),
             inputs=inputs,
             objects=objects,
             hub=hub,
@@ -264,7 +271,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
         OperatorServicer(
             database=database,
             jobs=jobs,
-            leases=leases,
+            endings=endings,
             rows=fleet_rows,
             fleet=fleet,
             pauses=pauses,

@@ -11,10 +11,11 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from job_service.api.encode import duration, input_message
 from job_service.api.leased_job import leased_job_message
 from job_service.jobs.prompt_id import prompt_id
+from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.queue.claim_round import Granted
 from job_service.queue.heartbeats import Verdicts
 from job_service.store.inputs import InputRow
-from job_service.store.leases import LeaseKey
+from job_service.store.lease_key import LeaseKey
 
 #: What is said of a lease that was reported on: None: it has ended; whether it is to be cancelled.
 REPORT_VERDICTS: Final[Mapping[bool | None, "pb.Verdict.ValueType"]] = {
@@ -83,4 +84,13 @@ def reported_preview(
         job_id=lease.job_id,
         content_type=report.preview.content_type,
         data=report.preview.data,
+    )
+
+
+def lease_lost(lease: LeaseKey) -> RefusedError:
+    """What is answered to a report under a lease that has ended."""
+    return RefusedError(
+        Refusal.LEASE_LOST,
+        f"the lease on job {lease.job_id} has ended; nothing was changed",
+        metadata={"job_id": str(lease.job_id), "lease_token": str(lease.token)},
     )

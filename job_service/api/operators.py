@@ -21,9 +21,9 @@ from job_service.queue.explanation import Circumstances, explain
 from job_service.queue.fleet import Fleet
 from job_service.queue.positions import QueuePositions
 from job_service.store.database import Database
+from job_service.store.endings import EndingStore, given_back
 from job_service.store.fleet_rows import FleetRows, WorkerRow
 from job_service.store.jobs import JobStore
-from job_service.store.leases import LeaseStore, given_back
 from job_service.store.pauses import Pause, PauseStore
 from job_service.store.tables import JobRow
 
@@ -38,7 +38,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         *,
         database: Database,
         jobs: JobStore,
-        leases: LeaseStore,
+        endings: EndingStore,
         rows: FleetRows,
         fleet: Fleet,
         pauses: PauseStore,
@@ -49,7 +49,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     ) -> None:
         self._database = database
         self._jobs = jobs
-        self._leases = leases
+        self._endings = endings
         self._rows = rows
         self._fleet = fleet
         self._pauses = pauses
@@ -179,7 +179,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         lease = await self._jobs.lease_of(row.id)
         if lease is None:
             return False
-        ended = await self._leases.end(given_back(lease))
+        ended = await self._endings.end(given_back(lease))
         if ended.changed:
             self._announce_loss(row)
         return ended.changed

@@ -19,7 +19,8 @@ from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.jobs.states import ROLE_FROM_WIRE, TYPE_FROM_WIRE
 from job_service.queue.claim_round import WaitingBackend
 from job_service.store.artifacts import NewArtifact
-from job_service.store.leases import Completion, LeaseKey
+from job_service.store.completions import Completion
+from job_service.store.lease_key import LeaseKey
 from job_service.store.workers import Catalogue
 
 MAX_LEASES: Final = 64

@@ -4,65 +4,55 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import grpc
-from generation_jobs.v1 import job_pb2, worker_service_pb2_grpc
 from generation_jobs.v1 import worker_service_pb2 as pb
+from generation_jobs.v1 import worker_service_pb2_grpc
 
 from job_service.api.caller import principal
-from job_service.api.encode import artifact_message, duration, input_message
+from job_service.api.encode import duration, input_message
 from job_service.api.lease_messages import (
     REPORT_VERDICTS,
+    lease_lost,
     lease_message,
     reported_preview,
     reported_progress,
     verdict_messages,
 )
-from job_service.api.upload_stream import chunks, opening
+from job_service.api.outcome_calls import OutcomeCalls
 from job_service.api.worker_requests import (
     MAX_LEASES,
     catalogues,
-    check_job_error,
-    completion,
     lease_key,
     listed_leases,
     longest_wait,
-    new_artifact,
-    new_artifacts,
     packed_signatures,
     reported_leases,
-    retry_after,
     worker_identity,
     worker_offer,
 )
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.artifacts.result_uploads import ResultUploads
-from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, UpkeepDue, WorkAvailable
+from job_service.events.hub import Hub
 from job_service.events.progress_board import ProgressBoard
-from job_service.jobs import error_policy, limits
+from job_service.jobs import limits
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.jobs.states import STATUS_TO_WIRE
 from job_service.queue.claim_round import Granted, LeaseCall
 from job_service.queue.dispatcher import Dispatcher
 from job_service.queue.fleet import Fleet
 from job_service.queue.heartbeats import Heartbeats
+from job_service.store.completions import CompletionStore
+from job_service.store.endings import EndingStore
 from job_service.store.inputs import InputRow, InputTable
-from job_service.store.leases import (
-    UNSTORED,
-    Ended,
-    Ending,
-    LeaseEndedError,
-    LeaseKey,
-    LeaseStore,
-)
+from job_service.store.lease_key import LeaseEndedError, LeaseKey
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
+class WorkerServicer(OutcomeCalls, worker_service_pb2_grpc.WorkerServiceServicer):
     """Serves workers."""
 
     def __init__(
@@ -72,7 +62,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         fleet: Fleet,
         dispatcher: Dispatcher,
         heartbeats: Heartbeats,
-        leases: LeaseStore,
+        completions: CompletionStore,
+        endings: EndingStore,
         board: ProgressBoard,
         uploads: ResultUploads,
         inputs: InputTable,
@@ -85,7 +76,8 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._heartbeats = heartbeats
-        self._leases = leases
+        self._completions = completions
+        self._endings = endings
         self._board = board
         self._uploads = uploads
         self._inputs = inputs
@@ -195,44 +187,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             ]
         )
 
-    async def UploadArtifact(
-        self, request: AsyncIterator[pb.UploadArtifactRequest], context: Context
-    ) -> pb.UploadArtifactResponse:
-        first = await opening(request)
-        checks = FieldChecks()
-        lease, artifact = new_artifact(checks, "header", first.header, self._max_artifact_bytes)
-        checks.raise_if_wrong()
-        try:
-            stored = await self._uploads.take(lease, artifact, chunks(request))
-        except LeaseEndedError:
-            raise _lease_lost(lease) from None
-        return pb.UploadArtifactResponse(artifact=artifact_message(stored))
-
-    async def UploadArtifacts(
-        self, request: pb.UploadArtifactsRequest, context: Context
-    ) -> pb.UploadArtifactsResponse:
-        checks = FieldChecks()
-        lease, artifacts = new_artifacts(checks, request, self._max_artifact_bytes)
-        completed = None
-        if request.HasField("completion"):
-            completed = completion(checks, request.completion, principal(), "completion.")
-            if completed.lease != lease:
-                checks.wrong("completion.lease", "must be the lease of the files")
-        checks.raise_if_wrong()
-        contents = (file.content for file in request.files)
-        files = list(zip(artifacts, contents, strict=True))
-        try:
-            if completed is None:
-                stored = await self._uploads.take_all(lease, files)
-                return pb.UploadArtifactsResponse(artifacts=map(artifact_message, stored))
-            stored, ended = await self._uploads.complete(completed, files)
-        except LeaseEndedError:
-            raise _lease_lost(lease) from None
-        return pb.UploadArtifactsResponse(
-            artifacts=map(artifact_message, stored),
-            completed=self._completed(lease, ended, "completion."),
-        )
-
     async def ReadInput(
         self, request: pb.ReadInputRequest, context: Context
     ) -> AsyncIterator[pb.ReadInputResponse]:
@@ -243,7 +197,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         try:
             asset = await self._inputs.of_lease(lease, request.input_id)
         except LeaseEndedError:
-            raise _lease_lost(lease) from None
+            raise lease_lost(lease) from None
         if asset is None:
             raise RefusedError(
                 Refusal.INPUT_NOT_FOUND, f"job {lease.job_id} has no input {request.input_id}"
@@ -251,61 +205,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         yield pb.ReadInputResponse(input=input_message(asset))
         async for chunk in self._objects.read(asset.object_key, limits.MAX_CHUNK_BYTES):
             yield pb.ReadInputResponse(chunk=chunk)
-
-    async def CompleteJob(
-        self, request: pb.CompleteJobRequest, context: Context
-    ) -> pb.CompleteJobResponse:
-        checks = FieldChecks()
-        completed = completion(checks, request, principal())
-        checks.raise_if_wrong()
-        ended = await self._leases.complete(completed)
-        return self._completed(completed.lease, ended)
-
-    async def FailJob(self, request: pb.FailJobRequest, context: Context) -> pb.FailJobResponse:
-        checks = FieldChecks()
-        worker_identity(checks, request.worker, principal())
-        lease = lease_key(checks, "lease", request.lease)
-        check_job_error(checks, request)
-        delay = retry_after(checks, request)
-        checks.raise_if_wrong()
-        error = error_policy.complete(request.error)
-        rule = error_policy.policy(error.code)
-        ended = await self._leases.end(
-            Ending(
-                lease=lease,
-                outcome="failed",
-                reported_by="fail",
-                retry=rule.retry,
-                charge=rule.charge,
-                forgivable=rule.forgivable,
-                delay=delay,
-                error=error,
-            )
-        )
-        return pb.FailJobResponse(status=self._announce_end(lease, ended))
-
-    async def ReleaseJob(
-        self, request: pb.ReleaseJobRequest, context: Context
-    ) -> pb.ReleaseJobResponse:
-        checks = FieldChecks()
-        worker_identity(checks, request.worker, principal())
-        lease = lease_key(checks, "lease", request.lease)
-        if request.reason not in _RELEASE_REASONS:
-            checks.wrong("reason", f"has the unknown value {request.reason}")
-        checks.raise_if_wrong()
-        ended = await self._leases.end(
-            Ending(
-                lease=lease,
-                outcome="released",
-                reported_by="release",
-                retry=True,
-                charge=False,
-                # A ComfyUI that comes and goes must not have the job go round and round.
-                delay=None if request.reason == pb.RELEASE_REASON_BACKEND_GONE else timedelta(),
-                adopt_for=self._ttl if request.reason == pb.RELEASE_REASON_DRAINING else None,
-            )
-        )
-        return pb.ReleaseJobResponse(status=self._announce_end(lease, ended))
 
     async def ReportCatalogue(
         self, request: pb.ReportCatalogueRequest, context: Context
@@ -337,34 +236,3 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             prompt_id=report.prompt_id,
             preview=reported_preview(lease, report),
         )
-
-    def _completed(self, lease: LeaseKey, ended: Ended, path: str = "") -> pb.CompleteJobResponse:
-        if ended.status == UNSTORED:
-            checks = FieldChecks()
-            unstored = "names an artifact that this attempt has not stored"
-            checks.wrong(f"{path}artifact_ids", unstored)
-            checks.raise_if_wrong()
-        return pb.CompleteJobResponse(status=self._announce_end(lease, ended))
-
-    def _announce_end(self, lease: LeaseKey, ended: Ended) -> "job_pb2.JobStatus.ValueType":
-        if ended.status is None:
-            raise _lease_lost(lease)
-        if ended.changed:
-            self._board.forget(lease.job_id)
-            self._hub.publish(JobChanged(lease.job_id), JobEnded())
-            if ended.status == "pending":
-                self._hub.publish(WorkAvailable(), UpkeepDue())
-            if ended.deleting or ended.status != "completed":
-                self._hub.publish(SweepDue())
-        return STATUS_TO_WIRE[ended.status]
-
-
-_RELEASE_REASONS: Final = frozenset(pb.ReleaseReason.values()) - {pb.RELEASE_REASON_UNSPECIFIED}
-
-
-def _lease_lost(lease: LeaseKey) -> RefusedError:
-    return RefusedError(
-        Refusal.LEASE_LOST,
-        f"the lease on job {lease.job_id} has ended; nothing was changed",
-        metadata={"job_id": str(lease.job_id), "lease_token": str(lease.token)},
-    )

@@ -17,14 +17,9 @@ from job_service.artifacts.objects import (
 from job_service.jobs.limits import MAX_CHUNK_BYTES
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.artifacts import ArtifactRow, ArtifactTable, NewArtifact
-from job_service.store.leases import (
-    UNSTORED,
-    Completion,
-    Ended,
-    LeaseEndedError,
-    LeaseKey,
-    LeaseStore,
-)
+from job_service.store.completions import Completion, CompletionStore
+from job_service.store.lease_key import LeaseEndedError, LeaseKey
+from job_service.store.outcomes import UNSTORED, Ended
 
 
 class ResultUploads:
@@ -35,10 +30,13 @@ class ResultUploads:
     """
 
     def __init__(
-        self, table: ArtifactTable, leases: LeaseStore, objects: ObjectStoreOfArtifacts
+        self,
+        table: ArtifactTable,
+        completions: CompletionStore,
+        objects: ObjectStoreOfArtifacts,
     ) -> None:
         self._table = table
-        self._leases = leases
+        self._completions = completions
         self._objects = objects
 
     async def take(
@@ -80,9 +78,9 @@ class ResultUploads:
             put = await self._put_all(lease, files)
         except LeaseEndedError:
             put = []
-            ended = await self._leases.completed_before(lease)
+            ended = await self._completions.completed_before(lease)
         else:
-            ended = await self._leases.complete(
+            ended = await self._completions.complete(
                 replace(completion, put_ids=[row.id for row in put])
             )
         if ended.changed or ended.status == UNSTORED:

@@ -17,7 +17,8 @@ from job_service.events.hub import (
     JobPreviewed,
     JobProgressed,
 )
-from job_service.store.leases import LeaseKey, LeaseStore, ProgressWrite
+from job_service.store.lease_key import LeaseKey
+from job_service.store.leases import LeaseStore, ProgressWrite
 
 #: Seconds between two writes of one job's progress.
 WRITE_INTERVAL: Final = 1.0

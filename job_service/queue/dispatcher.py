@@ -10,7 +10,8 @@ import structlog
 from job_service.events.hub import CatchUp, Hub, JobChanged, Stopping, WorkAvailable
 from job_service.jobs.refusals import RefusedError
 from job_service.queue.claim_round import ClaimRound, Granted, LeaseCall
-from job_service.store.leases import LeaseKey, LeaseStore, given_back
+from job_service.store.endings import EndingStore, given_back
+from job_service.store.lease_key import LeaseKey
 
 _log = structlog.get_logger()
 
@@ -31,11 +32,11 @@ class Dispatcher:
     """
 
     def __init__(
-        self, hub: Hub, claim_round: ClaimRound, leases: LeaseStore, catch_up: float
+        self, hub: Hub, claim_round: ClaimRound, endings: EndingStore, catch_up: float
     ) -> None:
         self._hub = hub
         self._round = claim_round
-        self._leases = leases
+        self._endings = endings
         self._catch_up = catch_up
         self._waiting: dict[LeaseCall, _Waiter] = {}
 
@@ -88,7 +89,7 @@ class Dispatcher:
 
     async def give_back(self, lease: LeaseKey) -> None:
         """Put a job back, uncharged, that did not reach its worker."""
-        await self._leases.end(given_back(lease))
+        await self._endings.end(given_back(lease))
         self._hub.publish(JobChanged(lease.job_id), WorkAvailable())
 
     async def _serve(self) -> bool:

@@ -29,7 +29,8 @@ from job_service.jobs.offered_names import OfferedNames, by_backend_label
 from job_service.jobs.refusals import Refusal, RefusedError, Violation, invalid_fields
 from job_service.jobs.routing import Needs
 from job_service.queue.signature_cache import SignatureCache
-from job_service.store.leases import Ending, LeaseKey, LeaseStore
+from job_service.store.endings import Ending, EndingStore
+from job_service.store.lease_key import LeaseKey
 from job_service.store.models import ModelStore
 from job_service.store.pauses import Pause, PauseStore
 from job_service.store.route_keys import RouteKeys
@@ -101,7 +102,7 @@ class Fleet:
         self,
         hub: Hub,
         workers: WorkerStore,
-        leases: LeaseStore,
+        endings: EndingStore,
         route_keys: RouteKeys,
         pauses: PauseStore,
         models: ModelStore,
@@ -110,7 +111,7 @@ class Fleet:
     ) -> None:
         self._hub = hub
         self._workers = workers
-        self._leases = leases
+        self._endings = endings
         self._route_keys = route_keys
         self._pause_store = pauses
         self._models = models
@@ -430,7 +431,7 @@ class Fleet:
         """Offer what an older process left to whoever drives its ComfyUIs: its successor."""
         left = await self._workers.predecessor_leases(name, epoch)
         await asyncio.gather(
-            *(self._leases.end(_superseded(name, LeaseKey(*lease), self._ttl)) for lease in left)
+            *(self._endings.end(_superseded(name, LeaseKey(*lease), self._ttl)) for lease in left)
         )
         self._hub.publish(*(JobChanged(job_id) for job_id, _ in left))
 

@@ -10,7 +10,9 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 
 from job_service.events.hub import Hub, JobChanged, WorkAvailable, WorkerConcerned
 from job_service.queue.fleet import BeatMemory, Fleet, Member
-from job_service.store.leases import Beat, HeldLease, LeaseKey, LeaseStore, given_back
+from job_service.store.endings import EndingStore, given_back
+from job_service.store.lease_key import LeaseKey
+from job_service.store.leases import Beat, HeldLease, LeaseStore
 
 #: A lease that was listed in none of this many heartbeats over this many seconds was given in an
 #: answer that never arrived.
@@ -23,10 +25,18 @@ Verdicts = dict[LeaseKey, "pb.Verdict.ValueType"]
 class Heartbeats:
     """Answers heartbeats."""
 
-    def __init__(self, hub: Hub, fleet: Fleet, leases: LeaseStore, ttl: timedelta) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        fleet: Fleet,
+        leases: LeaseStore,
+        endings: EndingStore,
+        ttl: timedelta,
+    ) -> None:
         self._hub = hub
         self._fleet = fleet
         self._leases = leases
+        self._endings = endings
         self._ttl = ttl
 
     async def beat(
@@ -89,7 +99,7 @@ class Heartbeats:
             for token, (count, since) in memory.unclaimed.items()
             if count > _UNCLAIMED_BEATS and now - since >= _UNCLAIMED_SECONDS
         ]
-        await asyncio.gather(*(self._leases.end(given_back(one.lease)) for one in lost))
+        await asyncio.gather(*(self._endings.end(given_back(one.lease)) for one in lost))
         for one in lost:
             self._hub.publish(JobChanged(one.lease.job_id), WorkAvailable())
         return [one for one in held if one not in lost]

@@ -21,7 +21,7 @@ from job_service.events.hub import (
 from job_service.events.progress_board import ProgressBoard
 from job_service.jobs.error_policy import error_of, policy
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.store.leases import Ending, LeaseStore
+from job_service.store.endings import Ending, EndingStore
 from job_service.store.upkeep import OverdueLease, UpkeepStore
 
 #: Seconds between two rounds when nothing announces itself sooner.
@@ -43,7 +43,7 @@ class Upkeep:
         self,
         hub: Hub,
         store: UpkeepStore,
-        leases: LeaseStore,
+        endings: EndingStore,
         board: ProgressBoard,
         ttl: timedelta,
         on_database: Callable[[bool], Awaitable[None]],
@@ -51,7 +51,7 @@ class Upkeep:
     ) -> None:
         self._hub = hub
         self._store = store
-        self._leases = leases
+        self._endings = endings
         self._board = board
         self._ttl = ttl
         self._on_database = on_database
@@ -109,7 +109,7 @@ class Upkeep:
     async def _rescue(self, overdue: Sequence[OverdueLease]) -> list[int]:
         """Take jobs from workers that lost them; ids of those that were still theirs."""
         lapsed = [one for one in overdue if self._may_rescue(one)]
-        endings = await asyncio.gather(*(self._leases.end(self._ending(one)) for one in lapsed))
+        endings = await asyncio.gather(*(self._endings.end(self._ending(one)) for one in lapsed))
         rescued = []
         for one, ended in zip(lapsed, endings, strict=True):
             if not ended.changed:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from job_service.store.database import COMMITTED_SOON, Database, Row, as_json, statement
 from job_service.store.joined import Joined
-from job_service.store.leases import LeaseKey
+from job_service.store.lease_key import LeaseKey
 
 # The row is written before the object, under the lease. An earlier upload of the same file is
 # taken over: its object is overwritten. Of uploads of one file that gathered, the last counts.

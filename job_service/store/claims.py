@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from job_service.store.database import Database, Row, as_json, statement
-from job_service.store.leases import LeaseKey
+from job_service.store.lease_key import LeaseKey
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 
 # What could be leased now: the first jobs of each route key that some waiting ComfyUI can run, and

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from job_service.store.database import Database, Row, as_json, statement
-from job_service.store.leases import LeaseEndedError, LeaseKey
+from job_service.store.lease_key import LeaseEndedError, LeaseKey
 
 _COLUMNS: Final = """
 input.id, input.user_id, input.filename, input.content_type, input.size, input.sha256, input.width,

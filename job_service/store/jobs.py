@@ -13,7 +13,8 @@ from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.job_details import DetailedJob, detailed
-from job_service.store.leases import LeaseKey, error_as_json
+from job_service.store.lease_key import LeaseKey
+from job_service.store.outcomes import error_as_json
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 from job_service.store.tally import UNCOUNTED, Tally
 

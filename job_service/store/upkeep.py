@@ -12,7 +12,8 @@ from job_service.jobs.error_policy import error_of
 from job_service.store.admission import UserCaps
 from job_service.store.database import Database, as_json, statement
 from job_service.store.fair_share import tagging
-from job_service.store.leases import LeaseKey, error_as_json
+from job_service.store.lease_key import LeaseKey
+from job_service.store.outcomes import error_as_json
 from job_service.store.tally import UNCOUNTED, Tally
 
 # Jobs back from a failed attempt keep their tag and with it their place; scheduled ones get theirs

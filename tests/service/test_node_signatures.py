@@ -15,7 +15,7 @@ from job_service.queue.fleet import Fleet
 from job_service.queue.signature_cache import SignatureCache
 from job_service.settings import Settings
 from job_service.store.database import Database
-from job_service.store.leases import LeaseStore
+from job_service.store.endings import EndingStore
 from job_service.store.models import ModelStore
 from job_service.store.node_signatures import NodeSignatureTable
 from job_service.store.pauses import PauseStore
@@ -78,7 +78,7 @@ def fleet(database: Database) -> Fleet:
     return Fleet(
         Hub(),
         WorkerStore(database),
-        LeaseStore(database, TTL),
+        EndingStore(database),
         RouteKeys(database),
         PauseStore(database),
         ModelStore(database, TTL),
@@ -124,7 +124,7 @@ async def test_who_says_nothing_or_is_not_there_is_left_out(
 
 def _parts(fleet: Fleet) -> Any:
     return (
-        fleet._hub, fleet._workers, fleet._leases, fleet._route_keys, fleet._pause_store,
+        fleet._hub, fleet._workers, fleet._endings, fleet._route_keys, fleet._pause_store,
         fleet._models, fleet._signatures, fleet._ttl,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from job_service.legacy.mapping.artifacts import INSERT_ARTIFACTS
 from job_service.legacy.session import Driver, statements
 from job_service.store.database import Connection, Row, as_json, statement
 from job_service.store.fair_share import tagging
-from job_service.store.leases import error_as_json
+from job_service.store.outcomes import error_as_json
 from job_service.store.route_keys import RouteKeys
 
 #: Bytes of technical details that an error may have.

@@ -23,8 +23,8 @@ _LOCK_WAIT: Final = 2000
 _TRIES: Final = 30
 
 _OUTGOING: Final = statement("""
-SELECT CAST(conrelid AS bigint) AS oid, conname AS name, pg_get_constraintdef(oid) AS definition,
-    convalidated AS valid
+SELECT CAST(conrelid AS bigint) AS oid, conname AS "constraint",
+    pg_get_constraintdef(oid) AS definition, convalidated AS valid
 FROM pg_constraint
 WHERE contype = 'f' AND conrelid = ANY(CAST(:oids AS oid[]))
     AND confrelid <> ALL(CAST(:oids AS oid[])) AND conparentid = 0
@@ -116,9 +116,9 @@ async def _swap(driver: Driver, found: Found) -> None:
         await driver.execute(
             f'ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'.encode()
         )
-    for constraint in outgoing:
+    for own in outgoing:
         await driver.execute(
-            f'ALTER TABLE {constraint["table"]} DROP CONSTRAINT "{constraint["name"]}"'.encode()
+            f'ALTER TABLE {own["table"]} DROP CONSTRAINT "{own["constraint"]}"'.encode()
         )
     await driver.execute(f"CREATE SCHEMA IF NOT EXISTS {KEPT_SCHEMA}".encode())
     for table in found.tables.values():
@@ -164,8 +164,7 @@ async def _outgoing(driver: Driver, found: Found) -> Sequence[dict[str, Any]]:
     return [
         {
             "table": by_oid[row.oid].qualified,
-            "of": by_oid[row.oid].name,
-            "name": row.name,
+            "constraint": row.constraint,
             "definition": row.definition,
             "valid": row.valid,
         }

@@ -6,7 +6,7 @@ the former tables as far as they can hold it.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,7 +171,7 @@ async def _swap_back(
         await driver.execute(f'ALTER {name} SET SCHEMA "{undone}"'.encode())
     for table in found.tables.values():
         await driver.execute(f'ALTER TABLE {table.qualified} SET SCHEMA "{schema}"'.encode())
-    for reference in (*_outgoing(facts), *references):
+    for reference in (*facts["outgoing"], *references):
         await _add_missing(driver, reference)
     if facts.get("kept_schema_made"):
         try:
@@ -179,7 +179,7 @@ async def _swap_back(
                 await driver.execute(f"DROP SCHEMA {KEPT_SCHEMA}".encode())
         except pg.DependentObjectsStillExist:
             report.problems.append(f"schema {KEPT_SCHEMA} holds something else, and was kept")
-    return [*_outgoing(facts), *references, *facts.get("dropped", ())]
+    return [*facts["outgoing"], *references, *facts.get("dropped", ())]
 
 
 async def _tell_of_files(driver: Driver, undone: str, report: Report) -> None:
@@ -196,12 +196,6 @@ async def _tell_of_files(driver: Driver, undone: str, report: Report) -> None:
             f"they are in the artifact store still, under the object_key that "
             f"{undone}.job_artifacts has of each"
         )
-
-
-def _outgoing(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Foreign keys that the former tables had."""
-    for one_ in facts["outgoing"]:
-        yield {**one_, "constraint": one_["name"]}
 
 
 async def _late_references(driver: Driver, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

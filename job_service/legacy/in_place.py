@@ -1,8 +1,9 @@
 """The import of former tables that are in the service's own database."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Any
 
 from psycopg import IsolationLevel
 
@@ -118,21 +119,32 @@ async def check_again(run: Import) -> None:
         return
     run.announce(found, ["check once more: the import is complete, and changes nothing any more"])
     if run.options.dry_run:
-        run.report.dry_run = True
-    await cutover.finish(driver)
-    await source_views.create(driver, found)
-    passes = await run.passes(found)
-    await passes.run(partial(_repeatable, driver), _nobody, all_states=True, only_new=True)
-    await run.settle(found, passes)
+        async with _repeatable(driver, undone=True):
+            await _check(run, found, driver.transaction)
+    else:
+        await cutover.finish(driver)
+        await _check(run, found, partial(_repeatable, driver))
     run.report.verified = True
 
 
+async def _check(
+    run: Import, found: Found, atomic: Callable[[], AbstractAsyncContextManager[Any]]
+) -> None:
+    await source_views.create(run.driver, found)
+    passes = await run.passes(found)
+    await passes.run(atomic, _nobody, all_states=True, only_new=True)
+    await run.settle(found, passes)
+
+
 @asynccontextmanager
-async def _repeatable(driver: Driver) -> AsyncIterator[None]:
-    """A transaction in which the former rows stay what they are while they are compared."""
+async def _repeatable(driver: Driver, *, undone: bool = False) -> AsyncIterator[None]:
+    """A transaction in which the former rows stay what they are while they are compared.
+
+    ``undone``: nothing of it is left.
+    """
     await driver.set_isolation_level(IsolationLevel.REPEATABLE_READ)
     try:
-        async with driver.transaction():
+        async with driver.transaction(force_rollback=undone):
             yield
     finally:
         await driver.set_isolation_level(None)

@@ -87,6 +87,26 @@ async def test_a_second_run_changes_nothing(state: str, empty_database_url: str)
     assert content(url) == before
 
 
+async def test_a_dry_run_after_the_cutover_writes_nothing(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "B")
+    await import_legacy(url, cutover=True)
+    execute(
+        url,
+        "INSERT INTO legacy.generation_jobs (id, job_type, prompt, status, created_at)"
+        " VALUES (70, 'image', 'too late', 'completed', '2024-05-01')",
+    )
+    before = content(url)
+    await import_legacy(url, cutover=True, dry_run=True, report=report)
+    assert content(url) == before
+    assert read(report)["dry_run"]
+    assert read(report)["counts"]["generation_jobs"]["after"] == 6
+    await import_legacy(url, cutover=True)
+    assert query(url, "SELECT prompt FROM generation_jobs WHERE id = 70") == [("too late",)]
+
+
 @STATES
 async def test_undo_gives_the_former_tables_back_as_they_were(
     state: str, empty_database_url: str

@@ -9,8 +9,8 @@ from job_service.legacy import (
     former,
     import_record,
     raw_copy,
+    removal,
     source_views,
-    undo,
 )
 from job_service.legacy.importing import Import
 from job_service.legacy.inspection import Found, inspect
@@ -54,7 +54,7 @@ async def bring_over(run: Import, source_url: str) -> None:
         await _pass_over(run, raw, only_new=over)
     except ImportFailedError as error:
         if isinstance(error, VerificationError):
-            await undo.remove_imported(driver)
+            await removal.remove_imported(driver)
         await bulk_load.complete(driver)
         raise
     if over or run.options.cutover:

@@ -52,7 +52,7 @@ async def undo(
             report.plan = ["remove what was prepared; the former tables are as they were"]
             report.print_found(say)
             await staging.drop(driver)
-        else:
+        elif not await _go_on(driver, report, say):
             raise ImportFailedError("there is no import here that could be undone")
     report.phase = "undone"
     report.verified = True
@@ -95,9 +95,24 @@ async def _undo_migrated(
     if dropped and dump_file is not None:
         await dump.restore(driver, url, dump_file)
     async with driver.transaction():
-        references = await _swap_back(driver, facts, undone, report)
+        await _swap_back(driver, facts, undone, report)
     await driver.execute(b"RESET search_path")
-    await _validate(driver, references, report)
+    await _validate(driver, undone, report)
+
+
+async def _go_on(driver: Driver, report: Report, say: Callable[[str], None]) -> bool:
+    """Do what an undo that was interrupted has left to do; whether there is anything."""
+    rows = await statements(driver).rows(
+        statement("SELECT nspname AS name FROM pg_namespace WHERE nspname ~ :pattern ORDER BY 1"),
+        {"pattern": f"^{UNDONE}(_[0-9]+)?$"},
+    )
+    left = [row.name for row in rows if await _unchecked(driver, row.name)]
+    if left:
+        report.plan = ["check the foreign keys that an undo which was interrupted has put back"]
+        report.print_found(say)
+    for undone in left:
+        await _validate(driver, undone, report)
+    return bool(left)
 
 
 def _refuse_other_mode(report: Report, mode: str) -> None:
@@ -113,10 +128,8 @@ async def _refuse_running(driver: Driver) -> None:
         )
 
 
-async def _swap_back(
-    driver: Driver, facts: Mapping[str, Any], undone: str, report: Report
-) -> list[Mapping[str, Any]]:
-    """Put the former tables where they were; the foreign keys that are to be checked then."""
+async def _swap_back(driver: Driver, facts: Mapping[str, Any], undone: str, report: Report) -> None:
+    """Put the former tables where they were; their foreign keys are to be checked then."""
     schema = facts["schema"]
     await driver.execute(b"SET LOCAL lock_timeout = '10s'")
     await driver.execute(b"LOCK TABLE generation_jobs IN ACCESS EXCLUSIVE MODE")
@@ -133,6 +146,10 @@ async def _swap_back(
     await _ids_back(driver, references)
     for reference in facts.get("dropped", ()):
         await _add_missing(driver, reference)
+    put_back = [*facts["outgoing"], *references, *facts.get("dropped", ())]
+    await import_record.add_facts(
+        driver, {"unchecked": [reference for reference in put_back if reference["valid"]]}
+    )
     await driver.execute(f"CREATE SCHEMA {undone}".encode())
     for name in await _own_objects(driver, schema, facts):
         await driver.execute(f'ALTER {name} SET SCHEMA "{undone}"'.encode())
@@ -146,7 +163,6 @@ async def _swap_back(
                 await driver.execute(f"DROP SCHEMA {KEPT_SCHEMA}".encode())
         except pg.DependentObjectsStillExist:
             report.problems.append(f"schema {KEPT_SCHEMA} holds something else, and was kept")
-    return [*facts["outgoing"], *references, *facts.get("dropped", ())]
 
 
 async def _tell_of_files(driver: Driver, undone: str, report: Report) -> None:
@@ -196,12 +212,20 @@ async def _add_missing(driver: Driver, reference: Mapping[str, Any]) -> None:
         await driver.execute(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}'.encode())
 
 
-async def _validate(
-    driver: Driver, references: Sequence[Mapping[str, Any]], report: Report
-) -> None:
-    for reference in references:
-        if not reference["valid"]:
-            continue
+async def _unchecked(driver: Driver, undone: str) -> Sequence[Mapping[str, Any]]:
+    """The foreign keys that an undo put back and that are not checked yet."""
+    (there,) = await one(driver, f"SELECT to_regclass('{undone}.legacy_import') IS NOT NULL")
+    if not there:
+        return ()
+    rows = await statements(driver).rows(
+        statement(f"SELECT facts -> 'unchecked' AS unchecked FROM {undone}.legacy_import")
+    )
+    return [reference for row in rows for reference in row.unchecked or ()]
+
+
+async def _validate(driver: Driver, undone: str, report: Report) -> None:
+    """Check them, without keeping anybody waiting."""
+    for reference in await _unchecked(driver, undone):
         table, name = reference["table"], reference["constraint"]
         try:
             await driver.execute(f'ALTER TABLE {table} VALIDATE CONSTRAINT "{name}"'.encode())
@@ -210,6 +234,7 @@ async def _validate(
                 f"the foreign key {name} of {table} holds for new rows only: "
                 f"{error.diag.message_detail}"
             )
+    await driver.execute(f"UPDATE {undone}.legacy_import SET facts = facts - 'unchecked'".encode())
 
 
 async def _own_objects(driver: Driver, schema: str, facts: Mapping[str, Any]) -> list[str]:

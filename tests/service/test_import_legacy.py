@@ -123,6 +123,41 @@ async def test_undo_gives_the_former_tables_back_as_they_were(
     assert content(url) == before
 
 
+async def test_an_undo_that_is_interrupted_at_its_last_step_goes_on_with_it(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url, report = empty_database_url, tmp_path / "report.json"
+    former_tables.build(url, "B")
+    before = content(url)
+    await import_legacy(url, cutover=True)
+    execute(url, *_STOPPED_AT_VALIDATE)
+    with pytest.raises(ImportFailedError, match="stopped here"):
+        await import_legacy(url, undo=True)
+    assert content(url) != before
+    execute(url, "DROP EVENT TRIGGER stopped")
+    await import_legacy(url, undo=True, report=report)
+    assert read(report)["phase"] == "undone"
+    assert content(url) == before
+    with pytest.raises(ImportFailedError, match="no import here"):
+        await import_legacy(url, undo=True)
+
+
+_STOPPED_AT_VALIDATE = (
+    """
+    CREATE FUNCTION stop() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_query() LIKE '%VALIDATE CONSTRAINT%' THEN
+            RAISE 'stopped here';
+        END IF;
+    END $$
+    """,
+    """
+    CREATE EVENT TRIGGER stopped ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION stop()
+    """,
+)
+
+
 async def test_undo_keeps_what_was_made_meanwhile(empty_database_url: str, tmp_path: Path) -> None:
     url, report = empty_database_url, tmp_path / "report.json"
     former_tables.build(url, "B")

@@ -1,4 +1,4 @@
-"""An import that is killed and run again ends as one that was left alone."""
+"""An import or an undo that is killed and run again ends as one that was left alone."""
 
 import random
 import time
@@ -14,6 +14,7 @@ from sqlalchemy import URL, make_url
 from tests.legacy_import.importing import Move
 from tests.legacy_import.multiplying import multiply
 from tests.legacy_import.samples import SHAPES, sample
+from tests.legacy_import.snapshot import differences, snapshot
 from tests.postgres_fixture import new_database, plain_url
 
 pytestmark = pytest.mark.timeout(900)
@@ -90,6 +91,32 @@ def test_killed_at_any_point_and_run_again(seeds: range, copies: Copies) -> None
         assert outcome.report is not None
         assert outcome.report["verified"], f"seed {seed}"
         assert end_state(move.target) == expected, f"seed {seed}"
+
+
+@pytest.mark.former
+def test_an_undo_is_killed_at_any_point_and_run_again(copies: Copies) -> None:
+    left_alone = copies.move()
+    with psycopg.connect(left_alone.old) as connection:
+        before = snapshot(connection)
+    left_alone.run(*ARGUMENTS)
+    began = time.monotonic()
+    left_alone.run("--undo")
+    seconds = time.monotonic() - began
+
+    for seed in range(5):
+        move = copies.move()
+        move.run(*ARGUMENTS)
+        process = move.start("--undo")
+        time.sleep(random.Random(seed).uniform(0.1, 1) * seconds)
+        process.kill()
+        process.communicate()
+        # When it was killed at its very end there is nothing left to undo.
+        again = move.run("--undo", succeeds=False)
+        assert "Traceback" not in again.complaints, f"seed {seed}"
+        with psycopg.connect(move.old) as connection:
+            assert differences(before, snapshot(connection)) == [], f"seed {seed}"
+        if not move.in_place:
+            assert end_state(move.target) == [], f"seed {seed}"
 
 
 def end_state(database: str) -> list[Any]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from comfy_worker.comfyui.catalogue import Catalogue, catalogue_of
 from comfy_worker.comfyui.client import ComfyClient
 from comfy_worker.comfyui.driver_settings import DriverSettings
@@ -48,10 +50,12 @@ class ComfyBackend:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._client)
-            await stack.enter_async_context(self._session)
-            probing = asyncio.create_task(
-                self._health.probe(self._client.ping), name="comfyui-probe"
-            )
+            # For what these tasks log: each has a copy of this context.
+            with structlog.contextvars.bound_contextvars(backend=self.name):
+                await stack.enter_async_context(self._session)
+                probing = asyncio.create_task(
+                    self._health.probe(self._client.ping), name="comfyui-probe"
+                )
             stack.push_async_callback(_end, probing)
             self._open = stack.pop_all()
         return self

@@ -22,6 +22,7 @@ from comfy_worker.comfyui.event_sorting import EventSorter
 from comfy_worker.comfyui.events import parse_binary, parse_text
 from comfy_worker.comfyui.health import Health
 from comfy_worker.comfyui.mailbox import Mailbox
+from comfy_worker.outage import Outage
 
 _HANDSHAKE: Final = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 _SHORTEST_PAUSE: Final = 0.2
@@ -50,6 +51,12 @@ class Session:
         self._mailboxes: dict[str, Mailbox] = {}
         self._overhearing: dict[str, tuple[int, asyncio.Task[None]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._outage = Outage(
+            log,
+            begins="comfyui is not connected, trying until it is",
+            lasts="comfyui is still not connected",
+            ends="comfyui is connected",
+        )
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep_open(), name="comfyui-session")
@@ -135,7 +142,7 @@ class Session:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type((ComfyUnreachableError, aiohttp.ClientError)),
                 wait=wait_exponential_jitter(multiplier=_SHORTEST_PAUSE, max=_LONGEST_PAUSE),
-                before_sleep=_log_failure,
+                before_sleep=self._tell,
             ):
                 with attempt:
                     await self._connect_and_read()
@@ -150,7 +157,7 @@ class Session:
             self._disconnected.clear()
             self._health.connected()
             self._connection_changed()
-            log.info("comfyui socket open")
+            self._outage.over()
             try:
                 await _read(socket, EventSorter(self._mailboxes))
             finally:
@@ -158,7 +165,10 @@ class Session:
                 self._disconnected.set()
                 self._health.disconnected()
                 self._connection_changed()
-        log.warning("comfyui socket closed", code=socket.close_code)
+        self._outage.failed(f"the socket was closed with code {socket.close_code}")
+
+    def _tell(self, state: RetryCallState) -> None:
+        self._outage.failed(str(state.outcome and state.outcome.exception()))
 
     def _connection_changed(self) -> None:
         for mailbox in self._mailboxes.values():
@@ -177,8 +187,3 @@ def _log_crash(task: asyncio.Task[None]) -> None:
     """Say so when the session ends through a bug; its prompts are polled from then on."""
     if not task.cancelled() and task.exception() is not None:
         log.error("comfyui session crashed", exc_info=task.exception())
-
-
-def _log_failure(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    log.warning("comfyui socket unavailable", attempt=state.attempt_number, reason=str(error))

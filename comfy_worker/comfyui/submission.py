@@ -14,6 +14,7 @@ from comfy_worker.comfyui.lookup import look_up
 from comfy_worker.comfyui.mailbox import Mailbox
 from comfy_worker.comfyui.prompt_state import Absent
 from comfy_worker.comfyui.session import Session
+from comfy_worker.outage import Outage
 
 _MOST_UNEXPECTED_ANSWERS: Final = 3
 _PAUSE: Final = 0.25
@@ -46,28 +47,38 @@ async def submit(
     deadline = loop.time() + settings.submit_grace
     unexpected = 0
     in_doubt = False
+    outage = Outage(
+        log.bind(prompt_id=prompt_id),
+        begins="comfyui does not take the prompt, trying again",
+        lasts="comfyui still does not take the prompt",
+        ends="comfyui has taken the prompt",
+    )
     while True:
         try:
             if in_doubt:
                 if not isinstance(await look_up(client, prompt_id), Absent):
+                    outage.over()
                     return Submitted(prompt_id, ())
                 in_doubt = False
             if not is_wanted():
                 return None
             await session.wait_connected(settings.socket_patience)
             mailbox.hears_events = session.connected
-            return await client.submit(
+            submitted = await client.submit(
                 graph, prompt_id=prompt_id, client_id=session.client_id, previews=previews
             )
         except ComfyUnreachableError as error:
             if loop.time() >= deadline:
                 raise
             in_doubt = in_doubt or error.may_have_arrived
-            log.warning("prompt not accepted yet", prompt_id=prompt_id, reason=str(error))
+            outage.failed(str(error))
         except UnexpectedAnswerError as error:
             unexpected += 1
             if unexpected >= _MOST_UNEXPECTED_ANSWERS:
                 raise
             in_doubt = True
-            log.warning("prompt not accepted yet", prompt_id=prompt_id, reason=str(error))
+            outage.failed(str(error))
+        else:
+            outage.over()
+            return submitted
         await asyncio.sleep(_PAUSE)

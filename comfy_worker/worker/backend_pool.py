@@ -9,10 +9,10 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from comfy_worker.comfyui import ComfyBackend, ComfyError
+from comfy_worker.outage import Outage
 from comfy_worker.worker.catalogue_report import backend_catalogue
 from comfy_worker.worker.job_service_connection import JobServiceConnection
-from comfy_worker.worker.retrying import pauses
-from comfy_worker.worker.service_errors import ServiceUnavailableError
+from comfy_worker.worker.retrying import endlessly, pauses
 
 _USUAL_SECONDS: Final = 5.0
 """A ComfyUI that is there answers sooner."""
@@ -93,25 +93,18 @@ class BackendPool:
                 self._on_change()
 
     async def _report(self, backend: ComfyBackend) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((ComfyError, ServiceUnavailableError)),
-            wait=pauses,
-            before_sleep=_log,
-        ):
-            with attempt:
-                catalogue = backend_catalogue(
-                    backend.name, await backend.catalogue(), await backend.server_info()
-                )
-                if self._digests.get(backend.name) != catalogue.digest:
-                    await self._service.report_catalogue(catalogue)
-                    self._digests[backend.name] = catalogue.digest
-                    self._on_change()
-                    log.info(
-                        "comfyui offered",
-                        backend=backend.name,
-                        version=catalogue.comfyui_version,
-                        checkpoints=len(catalogue.checkpoints),
-                    )
+        catalogue = await _read_catalogue(backend)
+        if self._digests.get(backend.name) == catalogue.digest:
+            return
+        await endlessly(lambda: self._service.report_catalogue(catalogue), self._service.contact)
+        self._digests[backend.name] = catalogue.digest
+        self._on_change()
+        log.info(
+            "comfyui offered",
+            backend=backend.name,
+            version=catalogue.comfyui_version,
+            checkpoints=len(catalogue.checkpoints),
+        )
 
     async def _stays(self, backend: ComfyBackend, refresh: asyncio.Event) -> bool:
         """Wait until the catalogue has to be looked at again; False when ComfyUI went away."""
@@ -127,6 +120,25 @@ class BackendPool:
             due.cancel()
 
 
-def _log(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    log.warning("catalogue not reported yet", reason=str(error))
+async def _read_catalogue(backend: ComfyBackend) -> pb.BackendCatalogue:
+    """Read what it offers, however long that takes."""
+    outage = Outage(
+        log.bind(backend=backend.name),
+        begins="catalogue cannot be read, trying until it can",
+        lasts="catalogue still cannot be read",
+        ends="catalogue has been read",
+    )
+
+    def tell(state: RetryCallState) -> None:
+        outage.failed(str(state.outcome and state.outcome.exception()))
+
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(ComfyError), wait=pauses, before_sleep=tell
+    ):
+        with attempt:
+            catalogue = backend_catalogue(
+                backend.name, await backend.catalogue(), await backend.server_info()
+            )
+            outage.over()
+            return catalogue
+    raise AssertionError  # pragma: no cover - tried until it succeeds

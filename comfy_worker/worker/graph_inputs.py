@@ -120,7 +120,7 @@ class GraphInputs:
                     raise
                 raise InputMissingError(f"The content of the input {text} is damaged.") from error
 
-        await persistently(read, seconds=self._hold)
+        await persistently(read, self._service.contact, seconds=self._hold)
 
     async def _upload(self, text: str, name: str, path: Path) -> str:
         try:

@@ -8,7 +8,6 @@ import structlog
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.cannot_run import CannotRunError
-from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.lease_book import LeaseBook
@@ -31,10 +30,8 @@ class Heart:
         service: JobServiceConnection,
         book: LeaseBook,
         directives: Directives,
-        contact: Contact,
     ) -> None:
         self._service = service
-        self._contact = contact
         self._book = book
         self._directives = directives
         self._draining = asyncio.Event()
@@ -51,16 +48,18 @@ class Heart:
         not draining, and CannotRunError when job_service does not admit the worker.
         """
         while True:
-            answer = await endlessly(self._beat_once)
+            answer = await endlessly(self._beat_once, self._service.contact)
             if answer is not None:
-                self._contact.answered()
+                self._service.contact.answered()
                 self._take(answer)
 
     async def _beat_once(self) -> pb.HeartbeatResponse | None:
         """Hold one call; None when draining began meanwhile, to be told at once."""
         draining = self._draining.is_set()
-        # The first one only registers the worker, and shows whether it is admitted.
-        wait = _WAIT_SECONDS if self._has_beaten else 0.0
+        # The first one only registers the worker, and shows whether it is admitted; one after
+        # an outage shows that it is over.
+        is_probe = not self._has_beaten or self._service.contact.is_lost
+        wait = 0.0 if is_probe else _WAIT_SECONDS
         call = asyncio.create_task(
             self._service.heartbeat(self._book.refs(), wait=wait, draining=draining)
         )

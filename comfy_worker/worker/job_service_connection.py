@@ -14,6 +14,7 @@ from generation_jobs.v1 import worker_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from comfy_worker.worker.access import Access
+from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.service_errors import (
     CallRefusedError,
     ServiceUnavailableError,
@@ -46,7 +47,8 @@ Answer = TypeVar("Answer")
 class JobServiceConnection:
     """Calls job_service as one worker process; an async context manager.
 
-    Silent connections are pinged every ``ping_interval`` seconds.
+    Silent connections are pinged every ``ping_interval`` seconds. ``contact`` is for whoever
+    repeats calls to note how they fare.
     Every method makes one call, unless it says otherwise, and raises the errors in
     ``service_errors``.
     """
@@ -55,6 +57,7 @@ class JobServiceConnection:
         self, access: Access, worker: pb.WorkerIdentity, ping_interval: float = 30.0
     ) -> None:
         self.worker = worker
+        self.contact = Contact()
         self._ping_interval = ping_interval
         self._takes_files_together = True
         self._access = access

@@ -11,7 +11,6 @@ from generation_jobs.v1 import job_pb2
 from generation_jobs.v1 import worker_service_pb2 as pb
 
 from comfy_worker.worker.backend_pool import BackendPool
-from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.job_service_connection import JobServiceConnection
 from comfy_worker.worker.lease_book import LeaseBook
@@ -40,7 +39,6 @@ class Leaser:
         directives: Directives,
         labels: Sequence[str],
         on_lease: Callable[[pb.Lease], None],
-        contact: Contact,
     ) -> None:
         self._service = service
         self._book = book
@@ -48,14 +46,13 @@ class Leaser:
         self._directives = directives
         self._labels = labels
         self._on_lease = on_lease
-        self._contact = contact
         self._request_id = str(uuid4())
         self._is_unanswered = False
 
     async def lease(self) -> None:
         """Lease for ever; raises SupersededError."""
         while True:
-            answer = await endlessly(self._call)
+            answer = await endlessly(self._call, self._service.contact)
             if answer is None:
                 continue
             self._request_id = str(uuid4())
@@ -117,7 +114,7 @@ class Leaser:
             request_id=self._request_id,
         )
         self._is_unanswered = False
-        self._contact.answered()
+        self._service.contact.answered()
         return answer
 
     def _is_outdated(self, offered: Sequence[pb.BackendOffer]) -> bool:

@@ -85,7 +85,7 @@ class OutcomeReport:
             return
         self.is_under_way = True
         try:
-            await persistently(call, seconds=seconds)
+            await persistently(call, self._service.contact, seconds=seconds)
         finally:
             self.is_under_way = False
         self._on_told(outcome, code)

@@ -37,7 +37,7 @@ class ProgressReporter:
             await self._book.news.wait()
             await asyncio.sleep(_BEFORE_REPORT)
             self._book.news.clear()
-            await endlessly(self._report_once)
+            await endlessly(self._report_once, self._service.contact)
             await asyncio.sleep(_AFTER_REPORT)
 
     async def _report_once(self) -> None:

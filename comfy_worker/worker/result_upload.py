@@ -146,7 +146,9 @@ class ResultUpload:
         small = _small(batch)
         if len(small) == len(batch):
             artifacts = await persistently(
-                lambda: self._service.upload_together(small), seconds=self._hold
+                lambda: self._service.upload_together(small),
+                self._service.contact,
+                seconds=self._hold,
             )
             if artifacts is not None:
                 return artifacts
@@ -154,7 +156,9 @@ class ResultUpload:
 
     async def _send_alone(self, file: ArtifactFile) -> int:
         artifact = await persistently(
-            lambda: self._service.upload(file.header, file.content), seconds=self._hold
+            lambda: self._service.upload(file.header, file.content),
+            self._service.contact,
+            seconds=self._hold,
         )
         if isinstance(file.content, Path):
             await asyncio.to_thread(file.content.unlink)

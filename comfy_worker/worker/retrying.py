@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import structlog
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -13,8 +12,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.service_errors import (
     CallRefusedError,
+    JobServiceError,
     NotAllowedError,
     ServiceUnavailableError,
 )
@@ -23,10 +24,11 @@ pauses: Final = wait_random_exponential(multiplier=0.1, max=1.5)
 """Seconds before another call: short against a lease, so that none runs out after an outage."""
 
 Answer = TypeVar("Answer")
-log = structlog.get_logger(__name__)
 
 
-async def persistently(call: Callable[[], Awaitable[Answer]], *, seconds: float) -> Answer:
+async def persistently(
+    call: Callable[[], Awaitable[Answer]], contact: Contact, *, seconds: float
+) -> Answer:
     """Make a call that may be repeated until it is answered, for at most ``seconds``.
 
     A token that has ended may be replaced: what is not allowed is tried again, too. Raises
@@ -36,13 +38,13 @@ async def persistently(call: Callable[[], Awaitable[Answer]], *, seconds: float)
         retry=retry_if_exception_type((ServiceUnavailableError, NotAllowedError)),
         wait=pauses,
         stop=stop_after_delay(seconds),
-        before_sleep=_log,
+        before_sleep=failures_told(contact),
         reraise=True,
     )
     return await _repeated(retrying, call)
 
 
-async def endlessly(call: Callable[[], Awaitable[Answer]]) -> Answer:
+async def endlessly(call: Callable[[], Awaitable[Answer]], contact: Contact) -> Answer:
     """Make a call of one of the worker's endless loops until it succeeds.
 
     What job_service refuses is tried again too: it may be told otherwise, or be updated.
@@ -52,10 +54,21 @@ async def endlessly(call: Callable[[], Awaitable[Answer]]) -> Answer:
         retry=retry_if_exception_type((ServiceUnavailableError, NotAllowedError, CallRefusedError)),
         wait=pauses,
         stop=stop_never,
-        before_sleep=_log,
+        before_sleep=failures_told(contact),
         reraise=True,
     )
     return await _repeated(retrying, call)
+
+
+def failures_told(contact: Contact) -> Callable[[RetryCallState], None]:
+    """What tenacity does before another call: tell ``contact`` of the one that failed."""
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, JobServiceError):
+            contact.failed(error)
+
+    return tell
 
 
 async def _repeated(retrying: AsyncRetrying, call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -63,8 +76,3 @@ async def _repeated(retrying: AsyncRetrying, call: Callable[[], Awaitable[Answer
         with attempt:
             return await call()
     raise AssertionError  # pragma: no cover - tenacity re-raises the last error
-
-
-def _log(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    log.warning("job_service gives no answer", attempt=state.attempt_number, reason=str(error))

@@ -10,7 +10,6 @@ from comfy_worker.comfyui import ComfyBackend
 from comfy_worker.monitoring.counted import Counted
 from comfy_worker.monitoring.state import BackendState, WorkerState
 from comfy_worker.worker.backend_pool import BackendPool
-from comfy_worker.worker.contact import Contact
 from comfy_worker.worker.directives import Directives
 from comfy_worker.worker.heartbeat import Heart
 from comfy_worker.worker.job_run import JobRun, RunSettings, Stage
@@ -50,24 +49,23 @@ class Worker:
         self._grace = grace
         self._run_settings = run_settings
         self._counted = counted
-        self._contact = contact = Contact()
         self._run_times = RunTimes()
         self._book = book = LeaseBook(depth)
         self._pool = BackendPool(
             backends, service, interval=catalogue_interval, on_change=book.room.set
         )
         directives = Directives(book, on_resume=book.room.set, on_refresh=self._pool.refresh)
-        self._heart = Heart(service, book, directives, contact)
+        self._heart = Heart(service, book, directives)
         self._reporter = ProgressReporter(service, book, directives)
-        self._leaser = Leaser(service, book, self._pool, directives, labels, self._start, contact)
+        self._leaser = Leaser(service, book, self._pool, directives, labels, self._start)
         self._stopping = False
         self._jobs: asyncio.TaskGroup
 
     def state(self) -> WorkerState:
         """How it stands now."""
         return WorkerState(
-            silence=self._contact.silence,
-            answered_at=self._contact.answered_at,
+            silence=self._service.contact.silence,
+            answered_at=self._service.contact.answered_at,
             draining=self._stopping,
             backends=[
                 BackendState(
@@ -144,7 +142,9 @@ class Worker:
         ref = pb.LeaseRef(job_id=lease.job_id, lease_token=lease.lease_token)
         try:
             await persistently(
-                lambda: self._service.release_job(ref, reason), seconds=_RELEASE_SECONDS
+                lambda: self._service.release_job(ref, reason),
+                self._service.contact,
+                seconds=_RELEASE_SECONDS,
             )
         except JobServiceError as error:
             log.warning("lease not released", job_id=lease.job_id, reason=str(error))

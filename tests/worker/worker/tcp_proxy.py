@@ -14,6 +14,8 @@ class TcpProxy:
         self._is_cut = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.address = ""
+        #: connections broken as they came
+        self.refused = 0
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator["TcpProxy"]:
@@ -39,6 +41,7 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
+            self.refused += 1
             writer.transport.abort()
             return
         up_reader, up_writer = await asyncio.open_connection(*self._upstream)

@@ -45,7 +45,9 @@ async def test_prompts_arrive_as_they_are_and_nothing_else_arrives(
     worker = start_worker()
     async with canaries(tmp_path / "canary", sql) as untouched:
         await untouched.note()
-        asked: dict[str, str] = {}
+        # Once that is done, it is known what the worker has.
+        plain = await completed(jobs, (await jobs.create_job(picture())).id)
+        asked = {plain.comfyui_prompt_id: plain.prompt}
         refused = 0
         for text in untouched.texts[::every]:
             for job in hostile_jobs(text):

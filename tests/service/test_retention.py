@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_pb2
@@ -13,6 +14,7 @@ from job_service.settings import Settings
 from job_service.store.database import Database
 from job_service.store.retention import BEGINNING, Place, RetentionStore
 from tests.generic_plan import plan_of
+from tests.inputs_protocol import InputClient, noise
 from tests.jobs_protocol import CANCELLED, COMPLETED, PENDING, RUNNING, ProtocolClient, refused
 from tests.service.test_delete_job import deletions
 from tests.service_fixture import Sql, StoredFiles
@@ -120,6 +122,50 @@ async def test_jobs_go_after_their_time_with_their_files_and_watches_hear_of_it(
     for job, status in ((recent, COMPLETED), (running, RUNNING), (waiting, PENDING)):
         assert (await client.get(job.id)).status == status
     assert sorted(stored_files()) == [f"{recent.id}".encode(), f"{recent.id} small".encode()]
+
+
+@pytest.mark.parametrize("kept_for", [{"input_retention": timedelta(days=3)}])
+async def test_uploaded_pictures_that_no_job_has_go_after_their_time(
+    client: ProtocolClient, channel: grpc.aio.Channel, sql: Sql, stored_files: StoredFiles
+) -> None:
+    inputs = InputClient(channel)
+    contents = noise((8, 8)), noise((8, 8))
+    old, recent = [await inputs.upload(content) for content in contents]
+    unused = "UPDATE job_inputs SET last_used_at = now() - %s WHERE id = %s"
+    await sql.execute(unused, [timedelta(hours=71), recent.id])
+    await sql.execute(unused, [timedelta(hours=73), old.id])
+    async with deletions(sql, "job_inputs", 1):
+        await sweep(client)
+    assert stored_files() == [contents[1]]
+
+
+@pytest.mark.parametrize("kept_for", [{"tombstone_retention": timedelta(days=3)}])
+async def test_deletions_are_told_to_interrupted_watches_for_their_time(
+    client: ProtocolClient, sql: Sql
+) -> None:
+    first, second = await client.create(), await client.create()
+    tokens = []
+    for job in (first, second):
+        async with client.watching_jobs() as watch:
+            tokens.append(watch.token)
+        await client.cancel(job.id)
+        await client.delete(job.id)
+    aged = "UPDATE job_tombstones SET deleted_at = now() - %s WHERE job_id = %s"
+    await sql.execute(aged, [timedelta(hours=73), first.id])
+    await sql.execute(aged, [timedelta(hours=71), second.id])
+    await sweep(client)
+    remembered = "SELECT count(*) FROM job_tombstones WHERE job_id = %s"
+    async with asyncio.timeout(30):
+        while await (await sql.execute(remembered, [first.id])).fetchone() != (0,):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    async def resume() -> None:
+        async with client.watching_jobs(resume_token=tokens[0]):
+            pass
+
+    assert (await refused(resume())).reason == "RESUME_TOKEN_EXPIRED"
+    async with client.watching_jobs(resume_token=tokens[1]) as watch:
+        assert second.id in watch.removed
 
 
 async def test_unless_it_is_set_everything_is_kept_for_ever(

@@ -73,6 +73,37 @@ async def test_a_render_outlives_the_token_it_began_with(
         assert (done.comfyui_prompt_id, done.attempt) == (prompt_id, 1)
 
 
+async def test_a_catalogue_that_changes_after_the_token_has_ended_is_reported_with_the_next(
+    service: str, tokens: Tokens, start_worker: StartWorker, simulator: Simulator
+) -> None:
+    tokens.give(tokens.first)
+    with structlog.testing.capture_logs() as log:
+        worker = start_worker(token_file=tokens.of_worker, catalogue_interval=0.2)
+        async with asyncio.timeout(SECONDS):
+            while not any(_offers(one, "0.8.0") for one in log):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            tokens.take(tokens.second)
+            await _is_forgotten(service, tokens.first)
+            simulator.faults.version = "0.9.1"
+            while not any(_is_a_refused_catalogue(one) for one in log):
+                assert not worker.task.done()
+                await asyncio.sleep(0.05)
+            tokens.give(tokens.second)
+            while not any(_offers(one, "0.9.1") for one in log):
+                assert not worker.task.done()
+                await asyncio.sleep(0.05)
+
+
+def _offers(line: structlog.typing.EventDict, version: str) -> bool:
+    return (line["event"], line.get("version")) == ("comfyui offered", version)
+
+
+def _is_a_refused_catalogue(line: structlog.typing.EventDict) -> bool:
+    """Whether a catalogue was refused for the worker's token, in the service's log."""
+    refused = "audit", "ReportCatalogue", "UNAUTHENTICATED"
+    return (line["event"], line.get("method"), line.get("code")) == refused
+
+
 async def _is_forgotten(service: str, token: str) -> None:
     """Wait until the service has noticed that it takes the token no longer."""
     async with grpc.aio.insecure_channel(service) as channel:

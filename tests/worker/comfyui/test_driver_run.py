@@ -95,10 +95,11 @@ async def test_success_is_waited_for_until_the_history_has_it(
     assert len(outcome.files) == 1
 
 
-async def test_a_run_whose_last_event_is_missing_ends_by_the_one_before(
-    patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+@pytest.mark.parametrize("missing", ['"execution_success"', '"node": null'])
+async def test_either_of_the_last_two_events_is_enough_to_end_a_run(
+    patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator, missing: str
 ) -> None:
-    proxy.swallowed = '"node": null'
+    proxy.swallowed = missing
     simulator.faults.history_delay_seconds = 0.1
     async with asyncio.timeout(10):
         outcome = await patient.run("p1", text_to_image())

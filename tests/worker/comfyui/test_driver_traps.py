@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_worker.comfyui import ComfyBackend, Failed, FailureCode, Succeeded
+from comfy_worker.comfyui import ComfyBackend, DriverSettings, Failed, FailureCode, Succeeded
 from comfy_worker.comfyui.forbidden_paths import forbidden_paths
 from comfy_worker.simulator import Simulator
 from tests.worker.comfyui.comfy_proxy import ComfyProxy
@@ -27,6 +27,26 @@ async def test_a_prompt_answered_from_the_cache_alone_reports_its_files(
     assert isinstance(second, Succeeded)
     assert second.files == first.files != ()
     assert simulator.signals.rendered == {"p1": 1}
+
+
+async def test_a_prompt_run_anew_is_rendered_and_not_answered_from_the_cache(
+    backend: ComfyBackend, simulator: Simulator
+) -> None:
+    graph = text_to_image()
+    await backend.run("p1", graph)
+    assert isinstance(await backend.run("p1", graph, anew=True), Succeeded)
+    assert simulator.signals.rendered == {"p1": 2}
+
+
+async def test_a_prompt_run_anew_that_is_lost_on_its_way_is_not_taken_for_its_former_run(
+    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+) -> None:
+    await proxied.run("p1", text_to_image(filename_prefix="former"))
+    proxy.lost_requests = 1
+    outcome = await proxied.run("p1", text_to_image(filename_prefix="anew"), anew=True)
+    assert isinstance(outcome, Succeeded)
+    assert [file.filename for file in outcome.files] == ["anew_00001_.png"]
+    assert simulator.signals.rendered == {"p1": 2}
 
 
 async def test_the_socket_is_read_on_while_an_http_answer_is_awaited(
@@ -69,6 +89,25 @@ async def test_while_somebody_stalls_all_sockets_prompts_are_followed_by_polling
         assert isinstance(await run, Succeeded)
         simulator.faults.unstall_sockets()
         assert isinstance(await proxied.run("p2", slow(), observers=watcher.observers()), Succeeded)
+
+
+async def test_a_prompt_whose_socket_was_found_mute_is_looked_at_more_often_than_that_took(
+    proxy: ComfyProxy, simulator: Simulator
+) -> None:
+    settings = DriverSettings(silence=2.0, poll=0.05)
+    async with ComfyBackend("gpu0", proxy.url, settings) as backend:
+        assert await backend.wait_connected(10)
+        watcher = Watcher()
+        simulator.faults.stall_sockets()
+        hold = simulator.faults.hold("p1")
+        run = asyncio.create_task(backend.run("p1", slow(), observers=watcher.observers()))
+        async with asyncio.timeout(20):
+            await hold.reached()
+            await watcher.until(lambda: watcher.starts == 1)
+        async with asyncio.timeout(10 * settings.silence):
+            await proxy.asked_for("GET /queue", times=proxy.requests["GET /queue"] + 11)
+        hold.release()
+        assert isinstance(await run, Succeeded)
 
 
 async def test_nan_in_what_a_node_shows_is_no_obstacle(

@@ -254,6 +254,9 @@ async def test_files_that_are_gone_are_made_once_more(
     (made,) = outputs(job)
     assert made.filename == "gone_00001_.png"
     assert simulator.signals.started[job.comfyui_prompt_id] == 2
+    # Under another name: ComfyUI may begin the second run before it has dropped its cache.
+    (path,) = folder.rglob("gone_*.png")
+    assert path.parent.name == f"{job.comfyui_prompt_id}-again"
 
 
 async def test_files_that_stay_away_fail_the_job_and_name_the_file(

@@ -90,9 +90,12 @@ class RawConnection:
         self._decoder = Decoder()
         #: Headers of the answers, trailers among them.
         self.headers: list[dict[str, str]] = []
+        #: PINGs that came, none of which is answered.
+        self.pings = 0
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        self.port: int = self._writer.get_extra_info("sockname")[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -121,12 +124,15 @@ class RawConnection:
         with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
             async with asyncio.timeout(seconds):
                 while not (self.headers and "grpc-status" in self.headers[-1]):
-                    await self._read_frame()
+                    await self.read_frame()
 
-    async def _read_frame(self) -> None:
+    async def read_frame(self) -> None:
+        """Read one frame; raises IncompleteReadError at the connection's end."""
         head = await self._reader.readexactly(9)
         payload = await self._reader.readexactly(int.from_bytes(head[:3]))
-        if head[3] == HEADERS:
+        if head[3] == PING and not head[4]:
+            self.pings += 1
+        elif head[3] == HEADERS:
             with contextlib.suppress(HPACKError):
                 decoded = self._decoder.decode(payload, raw=True)
                 self.headers.append(

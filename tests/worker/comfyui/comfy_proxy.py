@@ -4,9 +4,15 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Final
 
 import aiohttp
 from aiohttp import web
+
+_NOTHING_KNOWN: Final[dict[str, dict[str, list[str]]]] = {
+    "GET /queue": {"queue_running": [], "queue_pending": []},
+    "GET /history": {},
+}
 
 
 class ComfyProxy:
@@ -23,6 +29,7 @@ class ComfyProxy:
         self._upstream = upstream
         self.url = ""
         self.lost_requests = 0
+        self._forgetful_until: dict[str, int] = {}
         self.thawed = asyncio.Event()
         self.thawed.set()
         self.swallowed: str | None = None
@@ -55,6 +62,10 @@ class ComfyProxy:
         async with self._asked:
             await self._asked.wait_for(lambda: self.requests[request] >= times)
 
+    def forget_once(self) -> None:
+        """Answer the next look at the queue, and the next at the history, as if just started."""
+        self._forgetful_until = {name: self.requests[name] + 1 for name in _NOTHING_KNOWN}
+
     async def cut_sockets(self) -> None:
         """Close every WebSocket."""
         for socket in list(self._sockets):
@@ -80,6 +91,8 @@ class ComfyProxy:
         if name in self.delayed:
             await self.delayed[name].wait()
         body = await request.read()
+        if self.requests[name] <= self._forgetful_until.get(name, 0):
+            return web.json_response(_NOTHING_KNOWN[name])
         is_prompt = (request.method, request.path) == ("POST", "/prompt")
         if is_prompt and self.lost_requests:
             self.lost_requests -= 1

@@ -52,6 +52,23 @@ async def test_a_running_prompt_is_adopted(backend: ComfyBackend, simulator: Sim
     assert simulator.signals.queued["new"] == 0
 
 
+async def test_an_adopted_prompt_of_which_nothing_is_heard_is_polled(
+    backend: ComfyBackend, simulator: Simulator
+) -> None:
+    hold = await held(simulator, "old", slow())
+    watcher = Watcher()
+    run = asyncio.create_task(
+        backend.run("new", slow(), adopt=["old"], observers=watcher.observers())
+    )
+    async with asyncio.timeout(10):
+        await watcher.until(lambda: watcher.starts == 1)
+        simulator.faults.silent_sockets = True
+        hold.release()
+        outcome = await run
+    assert isinstance(outcome, Succeeded)
+    assert outcome.prompt_id == "old"
+
+
 async def test_a_pending_prompt_is_adopted(backend: ComfyBackend, simulator: Simulator) -> None:
     hold = await held(simulator, "somebody's", slow())
     await submit(simulator, "old", text_to_image())

@@ -102,6 +102,19 @@ async def test_a_prompt_deleted_from_the_queue_by_somebody_is_lost(
     assert isinstance(await first, Succeeded)
 
 
+async def test_a_prompt_that_one_look_does_not_find_is_not_given_up(
+    proxied: ComfyBackend, proxy: ComfyProxy, simulator: Simulator
+) -> None:
+    hold = simulator.faults.hold("p1")
+    run = asyncio.create_task(proxied.run("p1", slow()))
+    async with asyncio.timeout(10):
+        await hold.reached()
+        proxy.forget_once()
+        await proxy.asked_for("GET /history", times=proxy.requests["GET /history"] + 1)
+        hold.release()
+        assert isinstance(await run, Succeeded)
+
+
 async def test_an_interrupt_by_somebody_else_is_told_from_a_failure(
     backend: ComfyBackend, simulator: Simulator
 ) -> None:

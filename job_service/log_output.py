@@ -6,6 +6,8 @@ What others sent is in there; it never starts a line of its own and never drives
 import io
 import logging
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final, TextIO
@@ -45,7 +47,7 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     handler.addFilter(_worth_a_line)
     number = logging.getLevelName(level.upper())
     structlog.configure(
-        processors=[*shared, *rendering],
+        processors=[*shared, _RepeatedFailures(), *rendering],
         logger_factory=_Lines(handler),
         wrapper_class=structlog.make_filtering_bound_logger(number),
         cache_logger_on_first_use=True,
@@ -54,6 +56,41 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     if level is not LogLevel.DEBUG:
         # Announces every connection; what it migrates is logged by the caller.
         logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _RepeatedFailures:
+    """Leaves out warnings of a failure that the log has told of within half a minute.
+
+    Every loop of the service that meets a database which cannot be reached tries again each second
+    or so. The next line like it says as ``left_out`` how many there would have been.
+    """
+
+    def __init__(self) -> None:
+        self._told_at: dict[tuple[object, ...], float] = {}
+        self._left_out: Counter[tuple[object, ...]] = Counter()
+
+    def __call__(
+        self, _logger: structlog.typing.WrappedLogger, level: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if level != "warning" or "error" not in event:
+            return event
+        now = time.monotonic()
+        failure = tuple(event.get(key) for key in ("logger", "event", "of", "error"))
+        if now - self._told_at.get(failure, float("-inf")) < _BETWEEN_EQUAL_FAILURES:
+            self._left_out[failure] += 1
+            raise structlog.DropEvent
+        if failure not in self._told_at and len(self._told_at) == _MOST_FAILURES:
+            oldest = min(self._told_at, key=self._told_at.__getitem__)
+            del self._told_at[oldest], self._left_out[oldest]
+        self._told_at[failure] = now
+        if left_out := self._left_out.pop(failure, 0):
+            event["left_out"] = left_out
+        return event
+
+
+_BETWEEN_EQUAL_FAILURES: Final = 30.0
+_MOST_FAILURES: Final = 100
+"""Of which it is remembered when they were told of."""
 
 
 class _Lines:

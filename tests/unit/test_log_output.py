@@ -98,5 +98,54 @@ def test_lines_look_alike_whoever_writes_them(form: str) -> None:
     assert "not shown" not in done.stderr
 
 
+_FAILING = """
+import time
+import structlog
+from job_service import log_output
+from job_service.settings import LogFormat, LogLevel
+
+now = 0.0
+time.monotonic = lambda: now
+log_output.configure(LogLevel.INFO, LogFormat.JSON)
+log = structlog.get_logger("loop")
+for now in range(70):
+    log.warning("claiming failed", error="no database", attempt=now)
+    log.warning("sweep failed", of="inputs" if now % 2 else "jobs", error="no database")
+    log.warning("who is told every time", now=now)
+    log.error("a bug", error="no database")
+    if now == 40:
+        log.warning("claiming failed", error="another reason")
+for number in range(10_000):
+    log.warning("claiming failed", error=str(number))
+log.warning("claiming failed", error="9999")
+log.warning("claiming failed", error="0")
+"""
+
+
+def test_a_failure_that_is_repeated_is_told_of_every_half_minute() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING], capture_output=True, text=True, timeout=60, check=True
+    )
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    for event in ("who is told every time", "a bug"):
+        assert sum(line["event"] == event for line in said) == 70
+    same = [line for line in said if line.get("error") == "no database"]
+    claiming = [line for line in same if line["event"] == "claiming failed"]
+    assert [(line["attempt"], line.get("left_out")) for line in claiming] == [
+        (0, None),
+        (30, 29),
+        (60, 29),
+    ]
+    swept = [(line["of"], line.get("left_out")) for line in same if line["event"] == "sweep failed"]
+    assert swept == [
+        *(("jobs", None), ("inputs", None)),
+        *(("jobs", 14), ("inputs", 14)),
+        *(("jobs", 14), ("inputs", 14)),
+    ]
+    assert sum(line.get("error") == "another reason" for line in said) == 1
+    # However many reasons there are, the newest are remembered.
+    assert [sum(line.get("error") == str(n) for line in said) for n in (9999, 0)] == [1, 2]
+
+
 def test_there_are_texts_of_every_kind() -> None:
     assert all(len(texts) >= 4 for texts in KINDS.values())

@@ -1,5 +1,6 @@
 """GenerationJobService: what clients call."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from job_service.api.watches import WatchCalls
 from job_service.artifacts.input_uploads import InputUploads
 from job_service.artifacts.objects import ObjectStoreOfArtifacts
 from job_service.events.announcements import pending_topics
-from job_service.events.hub import Hub, JobChanged, JobEnded, SweepDue, WorkerConcerned
+from job_service.events.hub import Hub, JobChanged, JobEnded, JobQueued, SweepDue, WorkerConcerned
 from job_service.events.job_feed import JobFeed
 from job_service.events.jobs_watch import JobsWatches
 from job_service.events.progress_board import ProgressBoard
@@ -124,7 +125,9 @@ class GenerationJobServicer(
         if _level.isEnabledFor(logging.DEBUG):
             _log.debug("job stored", job_id=created.job.id, prompt=job.prompt)
         if created.is_new:
-            self._hub.publish(JobChanged(created.job.id), *pending_topics(created.job))
+            self._announce_new(created.job)
+            # Workers that wait go first: making the answer takes longer than waking them.
+            await asyncio.sleep(0)
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
 
     async def BatchCreateJobs(
@@ -350,6 +353,11 @@ class GenerationJobServicer(
             lambda book: new_job(pb.CreateJobRequest(job=job), caller, bounds, book),
         )
         return replace(new, priority=row.priority) if keeps_priority else new
+
+    def _announce_new(self, row: JobRow) -> None:
+        if row.dispatchable and row.route_key is not None:
+            self._hub.wake(JobQueued(row.id, row.route_key))
+        self._hub.publish(JobChanged(row.id), *pending_topics(row))
 
     def _announce_cancel(self, row: JobRow) -> None:
         self._board.note_cancel(row.id)

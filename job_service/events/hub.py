@@ -111,6 +111,14 @@ class WorkAvailable:
 
 
 @dataclass(frozen=True, slots=True)
+class JobQueued:
+    """A new job can be claimed. Told beside ``WorkAvailable``, where the job was created."""
+
+    job_id: int
+    route_key: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdmissionDue:
     """A job was parked because its user may not have more of them running."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
+from job_service.events.hub import JobQueued
 from job_service.queue.assignment import (
     MOST_ASSIGNED,
     Candidate,
@@ -15,7 +16,7 @@ from job_service.queue.assignment import (
     assign,
 )
 from job_service.queue.fleet import Fleet, Member
-from job_service.store.claims import Claim, Peeked, Slot, claim, held, peek
+from job_service.store.claims import Claim, Peeked, Slot, claim, claim_lone, held, peek
 from job_service.store.database import Database
 from job_service.store.route_keys import RouteKeys
 
@@ -73,7 +74,10 @@ class _OpenSlot:
 
 
 class ClaimRound:
-    """Deals jobs out to all calls that wait at this replica, by two statements."""
+    """Deals jobs out to all calls that wait at this replica, by two statements.
+
+    A job that is created while they wait and is alone takes one.
+    """
 
     def __init__(
         self, database: Database, fleet: Fleet, route_keys: RouteKeys, ttl: timedelta
@@ -91,6 +95,33 @@ class ClaimRound:
             not route_keys.isdisjoint(slot.free.route_keys) for slot in self._open_slots(calls)
         )
 
+    async def deal_lone(self, calls: Sequence[LeaseCall], job: JobQueued) -> Dealt:
+        """Lease a new job to the first that can run it, if nothing else waits for these calls.
+
+        Raises RefusedError: DATABASE_UNAVAILABLE.
+        """
+        slots = self._open_slots(calls)
+        taker = next((slot for slot in slots if job.route_key in slot.free.route_keys), None)
+        if taker is None:
+            return Dealt({}, again=False)
+        names = [_name(call) for call in calls]
+        claimed = await claim_lone(
+            self._database,
+            _claimed_slot(0, taker, job.job_id),
+            self._ttl,
+            route_keys={key for slot in slots for key in slot.free.route_keys},
+            backends=_backends(slots),
+            calls=names,
+        )
+        if claimed is None:
+            return Dealt({}, again=True)
+        self._note_checkpoint(taker, claimed)
+        return Dealt(
+            {taker.call: [Granted(claimed, taker.backend.name)]},
+            # If the call is held twice, the other half finds now that it was leased something.
+            again=names.count(_name(taker.call)) > 1,
+        )
+
     async def deal(self, calls: Sequence[LeaseCall]) -> Dealt:
         """Lease what there is.
 
@@ -104,8 +135,8 @@ class ClaimRound:
         queue = await peek(
             self._database,
             offers,
-            backends=sorted({slot.free.backend for slot in slots}),
-            calls=[(call.member.id, call.request_id) for call in calls],
+            backends=_backends(slots),
+            calls=[_name(call) for call in calls],
             without=self._contended,
         )
         granted = await self._replayed(calls, queue.replayed)
@@ -159,24 +190,18 @@ class ClaimRound:
         claims = await claim(
             self._database,
             [
-                Slot(
-                    slot=index,
-                    job_id=candidate.place.job_id,
-                    worker_id=slots[index].call.member.id,
-                    worker=slots[index].call.member.name,
-                    instance_id=slots[index].call.member.instance_id,
-                    backend=slots[index].free.backend,
-                    lease_token=uuid4(),
-                    lease_request_id=slots[index].call.request_id,
-                )
+                _claimed_slot(index, slots[index], candidate.place.job_id)
                 for index, candidate in assigned.items()
             ],
             self._ttl,
         )
         for index, claimed in claims.items():
-            slot = slots[index]
-            slot.call.member.next_checkpoint[slot.backend.name] = claimed.job.checkpoint_model or ""
+            self._note_checkpoint(slots[index], claimed)
         return claims
+
+    @staticmethod
+    def _note_checkpoint(slot: _OpenSlot, claimed: Claim) -> None:
+        slot.call.member.next_checkpoint[slot.backend.name] = claimed.job.checkpoint_model or ""
 
     def _candidate(self, job: Peeked) -> Candidate:
         return Candidate(
@@ -211,6 +236,27 @@ class ClaimRound:
             if turn < backend.free_slots
         ]
         return slots[: call.max_jobs]
+
+
+def _backends(slots: Sequence[_OpenSlot]) -> list[str]:
+    return sorted({slot.free.backend for slot in slots})
+
+
+def _name(call: LeaseCall) -> tuple[int, str]:
+    return call.member.id, call.request_id
+
+
+def _claimed_slot(index: int, slot: _OpenSlot, job_id: int) -> Slot:
+    return Slot(
+        slot=index,
+        job_id=job_id,
+        worker_id=slot.call.member.id,
+        worker=slot.call.member.name,
+        instance_id=slot.call.member.instance_id,
+        backend=slot.free.backend,
+        lease_token=uuid4(),
+        lease_request_id=slot.call.request_id,
+    )
 
 
 def _first_places(candidates: Sequence[Candidate]) -> dict[int, Place]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from job_service.events.hub import CatchUp, Hub, JobChanged, Stopping, WorkAvailable
+from job_service.events.hub import CatchUp, Hub, JobChanged, JobQueued, Stopping, WorkAvailable
 from job_service.jobs.refusals import RefusedError
 from job_service.queue.claim_round import ClaimRound, Granted, LeaseCall
 from job_service.store.endings import EndingStore, given_back
@@ -65,7 +65,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Serve waiting calls for ever."""
         clock = asyncio.get_running_loop().time
-        with self._hub.subscribe(WorkAvailable, CatchUp()) as subscription:
+        with self._hub.subscribe(WorkAvailable, JobQueued, CatchUp()) as subscription:
             look_at = clock()
             while True:
                 pause = max(look_at - clock(), 0) if self._waiting else None
@@ -73,12 +73,14 @@ class Dispatcher:
                 if Stopping() in fired:
                     self._answer_all([])
                     continue
-                if clock() < look_at and not self._concern_waiting(fired):
+                is_due = clock() >= look_at
+                if not is_due and not self._concern_waiting(fired):
                     continue
+                lone = None if is_due else _lone_job(fired)
                 look_at = clock() + self._catch_up
                 try:
-                    while self._waiting and await self._serve():
-                        pass
+                    while self._waiting and await self._serve(lone):
+                        lone = None
                 except RefusedError as error:
                     # Workers call again and so find a replica that can reach the database.
                     _log.warning("claiming failed", error=str(error), waiting=len(self._waiting))
@@ -92,14 +94,18 @@ class Dispatcher:
         await self._endings.end(given_back(lease))
         self._hub.publish(JobChanged(lease.job_id), WorkAvailable())
 
-    async def _serve(self) -> bool:
-        """Go one round; whether another may find more."""
+    async def _serve(self, lone: JobQueued | None) -> bool:
+        """Go one round, perhaps for one new job only; whether another may find more."""
         self._answer_dismissed()
         waiters = list(self._waiting.values())
         for waiter in waiters:
             waiter.in_round = True
         try:
-            dealt = await self._round.deal([waiter.call for waiter in waiters])
+            calls = [waiter.call for waiter in waiters]
+            if lone is None:
+                dealt = await self._round.deal(calls)
+            else:
+                dealt = await self._round.deal_lone(calls, lone)
         finally:
             for waiter in waiters:
                 waiter.in_round = False
@@ -124,9 +130,10 @@ class Dispatcher:
         route_keys = {
             topic.route_key
             for topic in fired
-            if isinstance(topic, WorkAvailable) and topic.route_key is not None
+            if isinstance(topic, WorkAvailable | JobQueued) and topic.route_key is not None
         }
-        return len(route_keys) < len(fired) or self._round.serves([*self._waiting], route_keys)
+        looks_anyway = WorkAvailable() in fired or CatchUp() in fired
+        return looks_anyway or self._round.serves([*self._waiting], route_keys)
 
     def _answer_dismissed(self) -> None:
         """Answer workers that get no more jobs: superseded, or drained by an operator."""
@@ -148,3 +155,11 @@ class Dispatcher:
                 waiter.answer.set_result(answer)
             waiter.round_over.set()
         self._waiting.clear()
+
+
+def _lone_job(fired: Set[Hashable]) -> JobQueued | None:
+    """The job that was created, if that is all that has happened since the last look."""
+    jobs = [topic for topic in fired if isinstance(topic, JobQueued)]
+    if len(jobs) == 1 and fired == {jobs[0], WorkAvailable(jobs[0].route_key)}:
+        return jobs[0]
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from job_service.store.database import Database, Row, as_json, statement
@@ -15,34 +15,39 @@ from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 # short range of one partial index: jobs that nobody here can run are never touched.
 #
 # Also leases that one of these calls was given before: then it is a repeated call.
-_PEEK: Final = statement("""
-WITH offer AS MATERIALIZED (
+_LOOK: Final = """
+offer AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:offers AS jsonb))
         AS o (route_key integer, wanted integer)
+), peeked AS MATERIALIZED (
+    SELECT job.*, NULL AS adopter, NULL AS request_id, CAST(NULL AS bigint) AS worker_id
+    FROM offer CROSS JOIN LATERAL (
+        SELECT id, priority, virtual_start, route_key FROM generation_jobs
+        WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
+            AND (adopt_until IS NULL OR adopt_until <= now())
+            AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
+            AND id <> ALL(CAST(:without AS bigint[]))
+        ORDER BY priority DESC, virtual_start, id
+        LIMIT offer.wanted
+    ) AS job
+    UNION ALL (
+        SELECT id, priority, virtual_start, route_key, backend, NULL, NULL FROM generation_jobs
+        WHERE status = 'pending' AND dispatchable
+            AND adopt_until > now() AND backend = ANY(:backends)
+            AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
+            AND id <> ALL(CAST(:without AS bigint[]))
+        ORDER BY priority DESC, virtual_start, id
+        LIMIT :most
+    )
+    UNION ALL
+    SELECT id, priority, virtual_start, route_key, NULL, lease_request_id, worker_id
+    FROM generation_jobs
+    WHERE status = 'running'
+        AND worker_id = ANY(:worker_ids) AND lease_request_id = ANY(:request_ids)
 )
-SELECT job.*, NULL AS adopter, NULL AS request_id, CAST(NULL AS bigint) AS worker_id
-FROM offer CROSS JOIN LATERAL (
-    SELECT id, priority, virtual_start, route_key FROM generation_jobs
-    WHERE status = 'pending' AND dispatchable AND route_key = offer.route_key
-        AND (adopt_until IS NULL OR adopt_until <= now())
-        AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
-        AND id <> ALL(CAST(:without AS bigint[]))
-    ORDER BY priority DESC, virtual_start, id
-    LIMIT offer.wanted
-) AS job
-UNION ALL (
-    SELECT id, priority, virtual_start, route_key, backend, NULL, NULL FROM generation_jobs
-    WHERE status = 'pending' AND dispatchable AND adopt_until > now() AND backend = ANY(:backends)
-        AND (expires_at IS NULL OR expires_at > now() OR started_at IS NOT NULL)
-        AND id <> ALL(CAST(:without AS bigint[]))
-    ORDER BY priority DESC, virtual_start, id
-    LIMIT :most
-)
-UNION ALL
-SELECT id, priority, virtual_start, route_key, NULL, lease_request_id, worker_id
-FROM generation_jobs
-WHERE status = 'running' AND worker_id = ANY(:worker_ids) AND lease_request_id = ANY(:request_ids)
-""")
+"""
+
+_PEEK: Final = statement(f"WITH {_LOOK} SELECT * FROM peeked")
 
 # Attempts whose prompts may still be in the ComfyUI that has the job now, newest first.
 _PRIOR_ATTEMPTS: Final = """
@@ -57,13 +62,15 @@ CASE WHEN job.attempt > 1 THEN ARRAY(
 # One statement leases to everybody who waits at this replica. Rows are locked in a CTE and updated
 # by join; the lock skips what others hold, so that nobody waits. A job that another replica has
 # just taken is missing from the answer.
-_CLAIM: Final = statement(f"""
-WITH slot AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:slots AS jsonb)) AS s (
-        slot integer, job_id bigint, worker_id bigint, worker text, instance_id uuid,
-        backend text, lease_token uuid, lease_request_id text
-    )
-), held AS MATERIALIZED (
+_SLOTS: Final = """
+SELECT * FROM jsonb_to_recordset(CAST(:slots AS jsonb)) AS s (
+    slot integer, job_id bigint, worker_id bigint, worker text, instance_id uuid,
+    backend text, lease_token uuid, lease_request_id text
+)
+"""
+
+_LEASE: Final = f"""
+held AS MATERIALIZED (
     SELECT slot.* FROM slot JOIN generation_jobs AS job ON job.id = slot.job_id
     WHERE job.status = 'pending' AND job.dispatchable
         AND (job.adopt_until IS NULL OR job.adopt_until <= now() OR job.backend = slot.backend)
@@ -97,6 +104,15 @@ WITH slot AS MATERIALIZED (
     SET virtual_time = greatest(dispatch_clocks.virtual_time, excluded.virtual_time)
 )
 SELECT job.slot, job.lease_token, {JOB_COLUMNS_SQL}, {_PRIOR_ATTEMPTS} FROM job
+"""
+
+_CLAIM: Final = statement(f"WITH slot AS MATERIALIZED ({_SLOTS}), {_LEASE}")
+
+# A look and a claim at once: leases the job unless there is anything else to see.
+_CLAIM_LONE: Final = statement(f"""
+WITH {_LOOK}, slot AS MATERIALIZED (
+    {_SLOTS} WHERE (SELECT array_agg(id) FROM peeked) = ARRAY[s.job_id]
+), {_LEASE}
 """)
 
 _HELD: Final = statement(f"""
@@ -171,19 +187,7 @@ async def peek(
     adoption. ``calls``: (worker id, request id) of each call that waits. ``without``: ids of
     jobs to look past.
     """
-    rows = await database.rows(
-        _PEEK,
-        {
-            "offers": as_json(
-                [{"route_key": key, "wanted": wanted} for key, wanted in offers.items()]
-            ),
-            "backends": list(backends),
-            "most": max(offers.values(), default=1),
-            "worker_ids": [worker_id for worker_id, _ in calls],
-            "request_ids": [request_id for _, request_id in calls],
-            "without": list(without),
-        },
-    )
+    rows = await database.rows(_PEEK, _look(offers, backends, calls, without))
     replayed: dict[tuple[int, str], list[int]] = {}
     for row in rows:
         if row.request_id is not None:
@@ -198,22 +202,50 @@ async def peek(
 
 async def claim(database: Database, slots: Sequence[Slot], ttl: timedelta) -> dict[int, Claim]:
     """Lease jobs: slot → its claim. Those that others were quicker to take are missing."""
-    rows = await database.rows(
-        _CLAIM,
-        {
-            "slots": as_json(
-                [{name: getattr(slot, name) for name in _SLOT_FIELDS} for slot in slots]
-            ),
-            "ttl": ttl,
-        },
-    )
+    rows = await database.rows(_CLAIM, _slots(slots, ttl))
     return {row.slot: _claim(row) for row in rows}
+
+
+async def claim_lone(
+    database: Database,
+    slot: Slot,
+    ttl: timedelta,
+    *,
+    route_keys: Collection[int],
+    backends: Sequence[str],
+    calls: Sequence[tuple[int, str]],
+) -> Claim | None:
+    """Lease a job if it is all that :func:`peek` would find; None: look, then decide."""
+    look = _look(dict.fromkeys(route_keys, 2), backends, calls, ())
+    row = await database.row(_CLAIM_LONE, look | _slots([slot], ttl))
+    return None if row is None else _claim(row)
 
 
 async def held(database: Database, job_ids: Sequence[int]) -> dict[int, Claim]:
     """Leases that hold, by job."""
     rows = await database.rows(_HELD, {"ids": list(job_ids)})
     return {row.id: _claim(row) for row in rows}
+
+
+def _look(
+    offers: Mapping[int, int],
+    backends: Sequence[str],
+    calls: Sequence[tuple[int, str]],
+    without: Collection[int],
+) -> dict[str, Any]:
+    return {
+        "offers": as_json([{"route_key": key, "wanted": wanted} for key, wanted in offers.items()]),
+        "backends": list(backends),
+        "most": max(offers.values(), default=1),
+        "worker_ids": [worker_id for worker_id, _ in calls],
+        "request_ids": [request_id for _, request_id in calls],
+        "without": list(without),
+    }
+
+
+def _slots(slots: Sequence[Slot], ttl: timedelta) -> dict[str, Any]:
+    rows = [{name: getattr(slot, name) for name in _SLOT_FIELDS} for slot in slots]
+    return {"slots": as_json(rows), "ttl": ttl}
 
 
 def _claim(row: Row) -> Claim:

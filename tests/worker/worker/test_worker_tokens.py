@@ -1,6 +1,7 @@
 """A worker whose token ends in the middle of a render goes on with the next one."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -80,7 +81,7 @@ async def test_a_catalogue_that_changes_after_the_token_has_ended_is_reported_wi
     with structlog.testing.capture_logs() as log:
         worker = start_worker(token_file=tokens.of_worker, catalogue_interval=0.2)
         async with asyncio.timeout(SECONDS):
-            while not any(_offers(one, "0.8.0") for one in log):  # noqa: ASYNC110
+            while not (_is_registered(log) and any(_offers(one, "0.8.0") for one in log)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             tokens.take(tokens.second)
             await _is_forgotten(service, tokens.first)
@@ -92,6 +93,11 @@ async def test_a_catalogue_that_changes_after_the_token_has_ended_is_reported_wi
             while not any(_offers(one, "0.9.1") for one in log):
                 assert not worker.task.done()
                 await asyncio.sleep(0.05)
+
+
+def _is_registered(log: Sequence[structlog.typing.EventDict]) -> bool:
+    """Whether the worker was admitted: until then, a token that is refused ends it."""
+    return any(line["event"] == "registered with job_service" for line in log)
 
 
 def _offers(line: structlog.typing.EventDict, version: str) -> bool:

@@ -1,6 +1,6 @@
 """Level-triggered watches: a job's newest state, whenever it moves."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence, Set
 from uuid import UUID
 
 import structlog
@@ -9,6 +9,7 @@ from job_service.events.hub import (
     CatchUp,
     Hub,
     JobChanged,
+    JobNow,
     JobPreviewed,
     JobProgressed,
     ManyJobsChanged,
@@ -40,7 +41,7 @@ class JobFeed:
 
     async def watch(
         self, job_id: int, user_id: UUID | None, keep_alive: float, *, previews: bool = False
-    ) -> AsyncIterator[DetailedJob | None]:
+    ) -> AsyncGenerator[DetailedJob | None]:
         """The job now, then each time its row, progress, preview or place in the queue moves.
 
         None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
@@ -60,11 +61,10 @@ class JobFeed:
                     raise RefusedError(
                         Refusal.SHUTTING_DOWN, "this replica shuts down; watch again"
                     )
-                if JobChanged(job_id) in fired:
-                    newest = await self._read_visible(job_id, user_id)
-                    if newest.row.revision == job.row.revision and len(fired) == 1:
-                        continue
-                    job = newest
+                known, job = job, await self._newest(job, fired, user_id)
+                is_moved = job.row.revision != known.row.revision
+                if fired and not is_moved and all(map(_is_of_row, fired)):
+                    continue
                 yield job if fired else None
 
     async def catch_up(self) -> None:
@@ -93,14 +93,36 @@ class JobFeed:
                 self._revisions[job_id] = revision
                 self._hub.wake(JobChanged(job_id))
 
+    async def _newest(
+        self, known: DetailedJob, fired: Set[Hashable], user_id: UUID | None
+    ) -> DetailedJob:
+        """The job as it is after what has fired; read unless that has brought it."""
+        job_id = known.row.id
+        if JobChanged(job_id) in fired:
+            return await self._read_visible(job_id, user_id)
+        brought = (topic.job for topic in fired if isinstance(topic, JobNow))
+        newest = max(brought, key=_revision, default=known)
+        return known if _revision(newest) <= _revision(known) else _visible(newest, job_id, user_id)
+
     async def _read_visible(self, job_id: int, user_id: UUID | None) -> DetailedJob:
-        job = await self._read(job_id)
-        if job is None or user_id not in (None, job.row.user_id):
-            raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
-        return job
+        return _visible(await self._read(job_id), job_id, user_id)
 
     async def _read_joined(
         self, job_ids: Sequence[int]
     ) -> Sequence[DetailedJob | Exception | None]:
         jobs = await self._jobs.detailed(sorted(set(job_ids)))
         return [jobs.get(job_id) for job_id in job_ids]
+
+
+def _visible(job: DetailedJob | None, job_id: int, user_id: UUID | None) -> DetailedJob:
+    if job is None or user_id not in (None, job.row.user_id):
+        raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
+    return job
+
+
+def _revision(job: DetailedJob) -> int:
+    return job.row.revision
+
+
+def _is_of_row(topic: Hashable) -> bool:
+    return isinstance(topic, JobChanged | JobNow)

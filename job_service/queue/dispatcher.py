@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -18,10 +18,13 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    """A call, whether a round serves it now or has before, and whether its wait is over."""
+
     call: LeaseCall
     answer: "asyncio.Future[Sequence[Granted]]"
     in_round: bool = False
-    round_over: asyncio.Event = field(default_factory=asyncio.Event)
+    had_round: bool = False
+    is_late: bool = False
 
 
 class Dispatcher:
@@ -48,16 +51,15 @@ class Dispatcher:
         """
         if self._hub.stopping:
             return []
-        waiter = _Waiter(call, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(call, loop.create_future())
         self._waiting[call] = waiter
         self._hub.wake(WorkAvailable())
+        timer = loop.call_later(wait.total_seconds(), self._end_wait, waiter)
         try:
-            await asyncio.wait([waiter.answer], timeout=wait.total_seconds())
-            if not waiter.answer.done() and (waiter.in_round or not waiter.round_over.is_set()):
-                waiter.round_over.clear()
-                await waiter.round_over.wait()
-            return waiter.answer.result() if waiter.answer.done() else []
+            return await waiter.answer
         finally:
+            timer.cancel()
             # A round that is under way finds the answer cancelled and gives the jobs back.
             waiter.answer.cancel()
             self._waiting.pop(call, None)
@@ -94,6 +96,14 @@ class Dispatcher:
         await self._endings.end(given_back(lease))
         self._hub.publish(JobChanged(lease.job_id), WorkAvailable())
 
+    @staticmethod
+    def _end_wait(waiter: _Waiter) -> None:
+        """Answer a call whose wait is over, or have the round do it that looks for it first."""
+        if waiter.in_round or not waiter.had_round:
+            waiter.is_late = True
+        elif not waiter.answer.done():
+            waiter.answer.set_result([])
+
     async def _serve(self, lone: JobQueued | None) -> bool:
         """Go one round, perhaps for one new job only; whether another may find more."""
         self._answer_dismissed()
@@ -114,10 +124,10 @@ class Dispatcher:
             leases = dealt.granted.get(waiter.call)
             if leases and waiter.answer.done():
                 unreachable += leases
-            elif leases:
-                waiter.answer.set_result(leases)
+            elif leases or (waiter.is_late and not waiter.answer.done()):
+                waiter.answer.set_result(leases or [])
                 self._waiting.pop(waiter.call, None)
-            waiter.round_over.set()
+            waiter.had_round = True
         if unreachable:
             await asyncio.gather(*(self.give_back(one.claim.lease) for one in unreachable))
         self._hub.publish(
@@ -142,7 +152,6 @@ class Dispatcher:
             dismissed = registration.superseded or registration.drain_requested
             if dismissed and not waiter.answer.done():
                 waiter.answer.set_result([])
-                waiter.round_over.set()
                 del self._waiting[waiter.call]
 
     def _answer_all(self, answer: Sequence[Granted] | Exception) -> None:
@@ -153,7 +162,6 @@ class Dispatcher:
                 waiter.answer.set_exception(answer)
             else:
                 waiter.answer.set_result(answer)
-            waiter.round_over.set()
         self._waiting.clear()
 
 

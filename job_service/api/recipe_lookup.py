@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 #: Backend labels whose signatures are kept joined.
 _LABELS_KEPT: Final = 16
+#: Characters of graphs that are checked in a millisecond or two: a thread would hold the
+#: interpreter for as long, and cost the way there and back.
+_SMALL_GRAPHS: Final = 2048
 
 
 class RecipeLookup:
@@ -59,12 +62,14 @@ class RecipeLookup:
     ) -> T:
         """What ``checked`` makes of the jobs, given what they refer to.
 
-        A large graph takes a while to check: jobs with recipes are checked beside the event loop.
+        A large graph takes a while to check: all but small ones are checked beside the event loop.
         """
         with_recipe = [job for job in jobs if job.WhichOneof("recipe")]
         if not with_recipe:
             return checked(await self._names())
         book = await self._book(with_recipe, caller)
+        if _are_small(with_recipe):
+            return checked(book)
         return await asyncio.to_thread(checked, book)
 
     async def _names(self) -> RecipeBook:
@@ -125,6 +130,12 @@ class RecipeLookup:
                 self._joined[label] = known
             found[label] = known[1]
         return found
+
+
+def _are_small(jobs: Sequence[job_pb2.GenerationJob]) -> bool:
+    return all(job.WhichOneof("recipe") == "workflow_json" for job in jobs) and (
+        sum(len(job.workflow_json) for job in jobs) <= _SMALL_GRAPHS
+    )
 
 
 def _may_exist(named: job_pb2.TemplateRef) -> bool:

@@ -141,10 +141,11 @@ class JobRun:
         be this worker: it gets a moment to lease the job again and adopt the prompt.
 
         While an outcome is being reported, that may be what has ended the lease: the answer tells.
+        Once it is told, it is.
         """
         self._is_lost = True
         self._on_stage()
-        if self._report.is_under_way:
+        if self._report.is_under_way or self._report.is_told:
             return
         self._log.warning("lease lost")
         self._report.is_void = True

@@ -53,12 +53,7 @@ class Leaser:
         """Lease for ever; raises SupersededError."""
         while True:
             answer = await endlessly(self._call, self._service.contact)
-            if answer is None:
-                continue
-            self._request_id = str(uuid4())
-            for lease in answer.leases:
-                self._on_lease(lease)
-            if answer.directives:
+            if answer is not None and answer.directives:
                 self._directives.follow(answer.directives)
 
     async def collect(self) -> None:
@@ -66,12 +61,9 @@ class Leaser:
         if not self._is_unanswered:
             return
         try:
-            answer = await self._lease(offers=(), wait=0.0)
+            await self._lease(offers=(), wait=0.0)
         except JobServiceError as error:
             log.warning("leases may be left unclaimed", reason=str(error))
-            return
-        for lease in answer.leases:
-            self._on_lease(lease)
 
     async def _offers_with_room(self) -> list[pb.BackendOffer]:
         """Wait until some ComfyUI has room, and describe all that are there."""
@@ -99,6 +91,7 @@ class Leaser:
             call.cancel()
 
     async def _lease(self, offers: Sequence[pb.BackendOffer], wait: float) -> pb.LeaseJobsResponse:
+        """Make one call and start what it brings: nobody can come between the two."""
         offer = pb.WorkerOffer(
             version=_VERSION,
             backend_labels=self._labels,
@@ -114,17 +107,30 @@ class Leaser:
             request_id=self._request_id,
         )
         self._is_unanswered = False
+        self._request_id = str(uuid4())
+        for lease in answer.leases:
+            self._on_lease(lease)
         self._service.contact.answered()
         return answer
 
     def _is_outdated(self, offered: Sequence[pb.BackendOffer]) -> bool:
-        """Whether another ComfyUI has room by now, or an offered one is not there any more."""
+        """Whether another ComfyUI has room by now, or an offered one is not there any more.
+
+        One that has filled up since may get one job more than it wants: what is leased at this
+        moment would go back to the queue if the call were given up.
+        """
         if self._directives.is_paused:
             return True
         now = self._pool.offers(self._book.depth, self._book.free_slots)
-        return _with_room(now) != _with_room(offered)
+        offered_room, there = _with_room(offered), _digests(now)
+        return not _with_room(now).items() <= offered_room.items() <= there.items()
+
+
+def _digests(offers: Sequence[pb.BackendOffer]) -> dict[str, str]:
+    """Return the catalogue digests of ComfyUIs, by name."""
+    return {offer.name: offer.catalogue_digest for offer in offers}
 
 
 def _with_room(offers: Sequence[pb.BackendOffer]) -> dict[str, str]:
-    """Return the catalogue digests of the ComfyUIs that have room, by name."""
-    return {offer.name: offer.catalogue_digest for offer in offers if offer.free_slots}
+    """Return the same of those that have room."""
+    return _digests([offer for offer in offers if offer.free_slots])

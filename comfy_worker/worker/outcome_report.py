@@ -19,7 +19,7 @@ class OutcomeReport:
 
     Every method raises LeaseLostError when another outcome was recorded, and
     ServiceUnavailableError when the time is over. ``is_void`` set: nothing is reported.
-    ``is_under_way``: an outcome is being sent, and may have been recorded.
+    ``is_under_way``: an outcome is being sent, and may have been recorded. ``is_told``: it is.
     ``on_told`` hears the outcome, and of failures the code, once job_service has taken it.
     """
 
@@ -32,6 +32,7 @@ class OutcomeReport:
     ) -> None:
         self.is_void = False
         self.is_under_way = False
+        self.is_told = False
         self._service = service
         self._lease = lease
         self._hold = hold
@@ -88,4 +89,5 @@ class OutcomeReport:
             await persistently(call, self._service.contact, seconds=seconds)
         finally:
             self.is_under_way = False
+        self.is_told = True
         self._on_told(outcome, code)

@@ -29,6 +29,9 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
     types of the files that came in each call; an empty list is a file by itself. ``completions``
     counts calls of CompleteJob. ``answers_completions_late``: only after a
     report of progress that is under way has been answered with what the completion made of it.
+    Files go on while ``files_pass`` is set; ``files_come`` is released by each call that brings
+    some. ``given_up`` counts calls of LeaseJobs that the worker
+    did not wait for.
     """
 
     def __init__(self, service: str) -> None:
@@ -43,6 +46,10 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
         self.takes_files_together = True
         self.completes_with_files = True
         self.answers_completions_late = False
+        self.files_pass = asyncio.Event()
+        self.files_pass.set()
+        self.files_come = asyncio.Semaphore(0)
+        self.given_up = 0
         self.reporting = asyncio.Event()
         self._has_completed = asyncio.Event()
         self._has_told = asyncio.Event()
@@ -64,7 +71,11 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
                 await server.stop(None)
 
     async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: Context) -> Any:
-        answer = await self._pass(self._stub.LeaseJobs, request, context)
+        try:
+            answer = await self._pass(self._stub.LeaseJobs, request, context)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         for lease in answer.leases:
             if self.graph:
                 text = self.graph if isinstance(self.graph, str) else json.dumps(self.graph)
@@ -109,6 +120,8 @@ class LeaseEditor(worker_service_pb2_grpc.WorkerServiceServicer):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if not self.completes_with_files:  # nor knows of it
             request.ClearField("completion")
+        self.files_come.release()
+        await self.files_pass.wait()
         answer = await self._pass(self._stub.UploadArtifacts, request, context)
         if self.answers_completions_late:
             self._has_completed.set()

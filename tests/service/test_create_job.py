@@ -1,14 +1,17 @@
 """CreateJob stores a job and answers it with every default resolved."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import grpc
 import pytest
 from generation_jobs.v1 import generation_job_service_pb2 as pb
 from generation_jobs.v1 import job_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from tests.jobs_protocol import PENDING, ProtocolClient, a_job
+from job_service import server
+from job_service.settings import Settings
+from tests.jobs_protocol import PENDING, ProtocolClient, a_job, refused
 from tests.worker_protocol import CHECKPOINT, seconds
 
 
@@ -34,6 +37,22 @@ async def test_defaults_are_resolved_in_the_answer(client: ProtocolClient) -> No
         "error", "content_id", "cancel_requested_at", "legacy_request_id",
     ):  # fmt: skip
         assert not job.HasField(absent), absent
+
+
+async def test_limits_and_defaults_of_a_job_are_settings(service_settings: Settings) -> None:
+    wide = service_settings.model_copy(
+        update={
+            "max_dimension": 4096,
+            "max_batch_size": 16,
+            "attempt_timeout": timedelta(minutes=1),
+        }
+    )
+    async with server.running(wide) as address, grpc.aio.insecure_channel(address) as channel:
+        client = ProtocolClient(channel)
+        job = await client.create(width=4096, height=4096, batch_size=16)
+        assert job.attempt_timeout == seconds(60)
+        error = await refused(client.create(width=4104, batch_size=17))
+        assert set(error.fields) == {"job.width", "job.batch_size"}
 
 
 async def test_every_given_value_is_kept(client: ProtocolClient) -> None:

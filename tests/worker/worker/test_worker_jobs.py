@@ -93,6 +93,29 @@ async def test_previews_reach_who_wants_them(
     await completed(jobs, asked.id)
 
 
+async def test_a_worker_that_is_to_have_no_previews_sends_none(
+    jobs: JobServiceClient, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFY_WORKER_PREVIEWS", "false")
+    start_worker()
+    asked = await jobs.create_job(picture())
+    async with asyncio.timeout(SECONDS):
+        messages = [message async for message in jobs.watch(asked.id, include_previews=True)]
+    assert messages[-1].job.status == job_pb2.JOB_STATUS_COMPLETED
+    assert not any(message.HasField("preview") for message in messages)
+
+
+async def test_a_worker_takes_the_kinds_of_job_it_is_labelled_for(
+    jobs: JobServiceClient, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFY_WORKER_LABELS", "studio,attic")
+    start_worker()
+    left = await jobs.create_job(picture())
+    for label in ("studio", "attic"):
+        await completed(jobs, (await jobs.create_job(picture(backend=label))).id)
+    assert (await jobs.get_job(left.id)).attempt == 0
+
+
 async def test_a_node_that_raises_fails_the_job_with_its_reason(
     jobs: JobServiceClient, start_worker: StartWorker, simulator: Simulator
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from job_service.client import JobServiceClient
@@ -59,6 +60,33 @@ async def test_a_result_is_kept_until_job_service_hears_again(
         done = await completed(jobs, asked.id)
         assert done.comfyui_prompt_id == prompt_id
         assert simulator.signals.rendered[prompt_id] == 1
+
+
+async def test_a_result_is_dropped_after_its_time(
+    service: str,
+    jobs: JobServiceClient,
+    start_worker: StartWorker,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COMFY_WORKER_OUTCOME_HOLD", "0.2")
+    async with TcpProxy(service).serving() as network:
+        start_worker(job_service=network.address)
+        hold = simulator.faults.hold()
+        asked = await jobs.create_job(picture())
+        async with asyncio.timeout(SECONDS):
+            prompt_id = await hold.reached()
+            with structlog.testing.capture_logs() as log:
+                network.cut()
+                hold.release()
+                await simulator.signals.prompt_ended(prompt_id)
+                dropped = "outcome not taken, dropped"
+                while not any(line["event"] == dropped for line in log):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        network.mend()
+        # The render is not lost with it: whoever gets the job next adopts it.
+        done = await completed(jobs, asked.id)
+        assert (done.attempt, done.comfyui_prompt_id) == (2, prompt_id)
 
 
 async def test_a_job_that_comes_back_to_the_same_worker_is_adopted(

@@ -79,10 +79,10 @@ class Mailbox:
                 self._made += files[: _MOST_MADE - len(self._made)]
             case ExecutionSuccess() | ExecutionError() | ExecutionInterrupted():
                 self.ending = True
-                self.sent.all_heard = self.hears_events
+                self.sent.all_heard |= self.hears_events
             case Executing(prompt_id=str(), node_id=None):
                 self.over = True
-                self.sent.all_heard = self.hears_events
+                self.sent.all_heard |= self.hears_events
             case _:
                 self.started = True
         self._tracker.observe(event)
@@ -102,7 +102,6 @@ class Mailbox:
         """Note that the socket was lost or opened anew: what happened meanwhile was missed."""
         self.hears_events = False
         self.connection_was_lost = True
-        self.sent.all_heard = False
         self.wake_to_look()
 
     def wake_to_look(self) -> None:

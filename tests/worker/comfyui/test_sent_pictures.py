@@ -3,13 +3,14 @@
 import asyncio
 from pathlib import Path
 
-from comfy_worker.comfyui import ComfyBackend, Graph, PreviewImage, Succeeded
+from comfy_worker.comfyui import Cancellation, ComfyBackend, Graph, PreviewImage, Succeeded
 from comfy_worker.comfyui.events import parse_binary
 from comfy_worker.comfyui.sent_pictures import SentPictures
 from comfy_worker.simulator import Simulator
 from tests.worker.comfyui import recorded
 from tests.worker.comfyui.comfy_proxy import ComfyProxy
 from tests.worker.comfyui.graphs import slow
+from tests.worker.comfyui.watching import Watcher
 
 MOST_BYTES = 10**6
 
@@ -59,6 +60,41 @@ async def test_a_connection_lost_meanwhile_is_a_gap_that_a_second_run_fills(
     again = await proxied.run("cut", sending(), scratch=tmp_path, anew=True)
     assert isinstance(again, Succeeded)
     assert (again.gap, len(again.pictures)) == ("", 2)
+
+
+async def test_a_connection_lost_after_the_end_was_heard_is_no_gap(
+    patient: ComfyBackend, proxy: ComfyProxy, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.history_delay_seconds = 1.0
+    running = asyncio.create_task(patient.run("ended", sending(), scratch=tmp_path))
+    async with asyncio.timeout(20):
+        await proxy.asked_for("GET /history")  # which is for the end
+        await proxy.cut_sockets()
+        outcome = await running
+    assert isinstance(outcome, Succeeded)
+    assert (outcome.gap, len(outcome.pictures)) == ("", 2)
+
+
+async def test_pictures_that_come_later_than_the_history_are_waited_for(
+    patient: ComfyBackend, simulator: Simulator, tmp_path: Path
+) -> None:
+    hold = simulator.faults.hold(step=2)
+    watcher = Watcher()
+    running = asyncio.create_task(
+        patient.run("late", sending(), observers=watcher.observers(), scratch=tmp_path)
+    )
+    async with asyncio.timeout(20):
+        await hold.reached()
+        simulator.faults.stall_sockets()
+        hold.release()
+        await simulator.signals.prompt_ended("late")
+        # Has the run look at the history, too late to change it.
+        assert await patient.cancel("late") is Cancellation.TOO_LATE
+        await watcher.until_fraction(1.0)  # which only the history tells now
+        simulator.faults.unstall_sockets()
+        outcome = await running
+    assert isinstance(outcome, Succeeded)
+    assert (outcome.gap, len(outcome.pictures)) == ("", 2)
 
 
 async def test_what_an_adopted_prompt_has_sent_before_is_a_gap(

@@ -18,6 +18,7 @@ from PIL import Image
 from comfy_worker.simulator import Simulator, SimulatorSettings
 from comfy_worker.simulator.settings import DEFAULT_CHECKPOINTS
 from job_service.client import JobServiceClient
+from tests.worker.comfyui.comfy_proxy import ComfyProxy
 from tests.worker.worker.asking import SECONDS, completed, ended, picture
 from tests.worker.worker.conftest import StartWorker
 from tests.worker.worker.lease_editor import LeaseEditor
@@ -257,6 +258,30 @@ async def test_files_that_are_gone_are_made_once_more(
     # Under another name: ComfyUI may begin the second run before it has dropped its cache.
     (path,) = folder.rglob("gone_*.png")
     assert path.parent.name == f"{job.comfyui_prompt_id}-again"
+
+
+async def test_sent_pictures_that_were_missed_are_made_once_more(
+    jobs: JobServiceClient,
+    leases: LeaseEditor,
+    start_worker: StartWorker,
+    simulator: Simulator,
+) -> None:
+    leases.graph = {
+        "1": pictures(2),
+        "2": node("ProbeSlow", image=["1", 0], steps=3, step_seconds=0, preview=False, nonce=3),
+        "3": node("SaveImageWebsocket", images=["2", 0]),
+    }
+    hold = simulator.faults.hold(step=2)
+    async with ComfyProxy(simulator.url).serving() as proxy:
+        start_worker(job_service=leases.address, comfyui_urls=f"gpu={proxy.url}")
+        asked = await jobs.create_job(picture())
+        async with asyncio.timeout(SECONDS):
+            await hold.reached()
+            await proxy.cut_sockets()
+            hold.release()
+        job = await completed(jobs, asked.id)
+    assert (job.attempt, len(outputs(job))) == (1, 2)
+    assert simulator.signals.started[job.comfyui_prompt_id] == 2
 
 
 async def test_files_that_stay_away_fail_the_job_and_name_the_file(

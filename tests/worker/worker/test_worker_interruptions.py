@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from generation_jobs.v1 import job_pb2
+from generation_jobs.v1 import job_error_pb2, job_pb2
 
 from comfy_worker.cannot_run import CannotRunError
 from comfy_worker.simulator import Simulator, SimulatorSettings
@@ -153,6 +153,7 @@ async def test_a_restart_of_comfyui_costs_an_attempt_that_is_not_charged(
         done = await completed(jobs, asked.id)
     assert done.attempt == 2
     assert done.attempts_charged == 0
+    assert done.attempts[0].error.code == job_error_pb2.ERROR_CODE_COMFYUI_RESTARTED
 
 
 async def test_a_comfyui_that_comes_later_is_worked_with(

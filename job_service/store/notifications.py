@@ -8,7 +8,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import make_url
 
-from job_service.store.database import Database, statement
+from job_service.store.database import COMMITTED_SOON, Database, statement
 
 #: Bytes of the longest payload: PostgreSQL takes less than 8000.
 MAX_PAYLOAD: Final = 7_999
@@ -17,9 +17,13 @@ _CHANNEL: Final = "generation_jobs"
 
 _LISTEN: Final = f"LISTEN {_CHANNEL}".encode()
 
+# PostgreSQL keeps no notification over a crash, so there is nothing to wait for the disk for. It
+# commits those who notify one after the other: they would wait for each other's disk, too.
 _NOTIFY: Final = statement(f"""
 SELECT pg_notify('{_CHANNEL}', payload)
-FROM unnest(CAST(:payloads AS text[])) WITH ORDINALITY AS p (payload, n) ORDER BY n
+FROM {COMMITTED_SOON},
+    unnest(CAST(:payloads AS text[])) WITH ORDINALITY AS p (payload, n)
+ORDER BY n
 """)
 
 

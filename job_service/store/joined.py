@@ -16,8 +16,8 @@ class Joined(Generic[Request, Result]):
 
     There is no timer: a call that finds no statement under way goes at once, with those that came
     in the same turn of the event loop. While one is under way, others gather and go together when
-    it is done. When a statement is refused for its
-    data, its calls are redone one by one, so that only the bad one fails.
+    it is done. When a statement is refused for its data, its calls are redone one by one, so that
+    only the bad one fails.
 
     ``run`` answers one result or exception for each request, in order.
     """
@@ -38,23 +38,27 @@ class Joined(Generic[Request, Result]):
     async def __call__(self, request: Request) -> Result:
         """The result for one request; raises what ``run`` answered or raised for it."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        if not self._gathered:
-            # Answers that went out together bring the next requests in together.
-            asyncio.get_running_loop().call_soon(self._start)
         self._gathered.append((request, future))
+        self._start()
         return await future
 
     def _start(self) -> None:
-        while self._gathered and len(self._under_way) < self._concurrent:
-            count = min(len(self._gathered), self._most)
-            calls = [self._gathered.popleft() for _ in range(count)]
-            task = asyncio.create_task(self._serve(calls))
+        if len(self._under_way) < self._concurrent:
+            task = asyncio.create_task(self._serve_gathered())
             self._under_way.add(task)
             task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        self._start()
+        if self._gathered:
+            self._start()
+
+    async def _serve_gathered(self) -> None:
+        # Begins in the next turn of the event loop: answers that went out together bring the next
+        # requests in together.
+        while self._gathered:
+            count = min(len(self._gathered), self._most)
+            await self._serve([self._gathered.popleft() for _ in range(count)])
 
     async def _serve(self, calls: Sequence[tuple[Request, asyncio.Future[Result]]]) -> None:
         # The caller may have gone away while it waited; its request is stored all the same, since

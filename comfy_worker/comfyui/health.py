@@ -6,6 +6,8 @@ from typing import Final
 
 import structlog
 
+from comfy_worker.outage import Outage
+
 _FAILURES_TO_OPEN: Final = 2
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
@@ -35,6 +37,12 @@ class Health:
         self._failures = 0
         self._has_device_fault = False
         self._suspected = asyncio.Event()
+        self._silence = Outage(
+            log,
+            begins="comfyui does not answer, it gets no prompts until it does",
+            lasts="comfyui still does not answer",
+            ends="comfyui answers again",
+        )
 
     @property
     def is_open(self) -> bool:
@@ -45,16 +53,17 @@ class Health:
         """Note that an exchange got an answer, whatever it says."""
         was_open, self._failures = self.is_open, 0
         self._suspected.clear()
+        self._silence.over()
         if was_open:
-            log.info("comfyui answers again")
             self._update()
 
-    def unanswered(self) -> None:
+    def unanswered(self, reason: str) -> None:
         """Note that an exchange got no answer."""
         self._failures += 1
         self._suspected.set()
+        if self.is_open and self._is_connected:  # else its socket tells that it is gone
+            self._silence.failed(reason)
         if self._failures == _FAILURES_TO_OPEN:
-            log.warning("comfyui does not answer, it gets no prompts until it does")
             self._update()
 
     def connected(self) -> None:

@@ -205,8 +205,8 @@ class Transport:
         try:
             with _faults_as_unreachable(request):
                 yield
-        except ComfyUnreachableError:
-            self._health.unanswered()
+        except ComfyUnreachableError as error:
+            self._health.unanswered(str(error))
             raise
 
 

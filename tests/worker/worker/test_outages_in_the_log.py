@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from comfy_worker.comfyui import DriverSettings, Timeouts
 from comfy_worker.simulator import Simulator
 from job_service.client import JobServiceClient
 from tests.worker.worker.asking import SECONDS, completed, picture
@@ -105,4 +106,21 @@ async def test_a_comfyui_that_is_away_is_told_of_once_and_so_is_its_return(
     assert events(log, "connected") == [
         "comfyui is not connected, trying until it is",
         "comfyui is connected",
+    ]
+
+
+async def test_a_comfyui_that_freezes_is_told_of_once_and_so_is_its_return(
+    start_worker: StartWorker, simulator: Simulator, log: list[structlog.typing.EventDict]
+) -> None:
+    impatient = DriverSettings(timeouts=Timeouts(read=0.2, catalogue=0.2, ping=0.2))
+    start_worker(impatient, comfyui_urls=f"gpu={simulator.url}", catalogue_interval=0.1)
+    await until_said(log, "comfyui offered")
+    simulator.faults.freeze()
+    await until_said(log, "comfyui does not answer, it gets no prompts until it does")
+    await until_said(log, "catalogue cannot be read, trying until it can")
+    simulator.faults.thaw()
+    await until_said(log, "comfyui answers again")
+    assert events(log, "answer") == [
+        "comfyui does not answer, it gets no prompts until it does",
+        "comfyui answers again",
     ]

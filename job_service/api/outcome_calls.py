@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from job_service.events.progress_board import ProgressBoard
 from job_service.jobs import error_policy
 from job_service.jobs.fields import FieldChecks
 from job_service.jobs.states import STATUS_TO_WIRE
-from job_service.store.completions import Completion, CompletionStore
+from job_service.store.completions import CompletionStore
 from job_service.store.endings import Ending, EndingStore
 from job_service.store.lease_key import LeaseEndedError, LeaseKey
 from job_service.store.outcomes import UNSTORED, Ended
@@ -76,8 +75,6 @@ class OutcomeCalls:
             if completed.lease != lease:
                 checks.wrong("completion.lease", "must be the lease of the files")
         checks.raise_if_wrong()
-        if completed is not None:
-            completed = self._read_back_if_watched(completed)
         contents = (file.content for file in request.files)
         files = list(zip(artifacts, contents, strict=True))
         try:
@@ -98,7 +95,7 @@ class OutcomeCalls:
         checks = FieldChecks()
         completed = completion(checks, request, principal())
         checks.raise_if_wrong()
-        ended = await self._completions.complete(self._read_back_if_watched(completed))
+        ended = await self._completions.complete(completed)
         return await self._completed(completed.lease, ended)
 
     async def FailJob(self, request: pb.FailJobRequest, context: Context) -> pb.FailJobResponse:
@@ -147,10 +144,6 @@ class OutcomeCalls:
         )
         return pb.ReleaseJobResponse(status=self._announce_end(lease, ended))
 
-    def _read_back_if_watched(self, completion: Completion) -> Completion:
-        is_watched = self._hub.is_awaited(JobChanged(completion.lease.job_id))
-        return replace(completion, read_back=is_watched)
-
     async def _completed(
         self, lease: LeaseKey, ended: Ended, path: str = ""
     ) -> pb.CompleteJobResponse:
@@ -159,21 +152,19 @@ class OutcomeCalls:
             unstored = "names an artifact that this attempt has not stored"
             checks.wrong(f"{path}artifact_ids", unstored)
             checks.raise_if_wrong()
-        status = self._announce_end(lease, ended)
-        if ended.job is not None:
-            await asyncio.sleep(0)  # who waits for the job hears of it before the worker does
-        return pb.CompleteJobResponse(status=status)
+        response = pb.CompleteJobResponse(status=self._announce_end(lease, ended))
+        # Two turns of the event loop, in which whoever watches the job sends for it: it is read
+        # while the rest of the answer is made.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        return response
 
     def _announce_end(self, lease: LeaseKey, ended: Ended) -> "job_pb2.JobStatus.ValueType":
         if ended.status is None:
             raise lease_lost(lease)
         if ended.changed:
             self._board.forget(lease.job_id)
-            if ended.job is not None:
-                self._hub.publish_job(ended.job)
-            else:
-                self._hub.publish(JobChanged(lease.job_id))
-            self._hub.publish(JobEnded())
+            self._hub.publish(JobChanged(lease.job_id), JobEnded())
             if ended.status == "pending":
                 self._hub.publish(WorkAvailable(), UpkeepDue())
             if ended.deleting or ended.status != "completed":

@@ -1,7 +1,7 @@
 """Wakes whoever waits for something inside this replica.
 
 Topics say what to read again, not what has become of it: who is woken reads the truth. So a topic
-published twice, or by mistake, costs a read and never an event. ``JobNow`` spares watches the read.
+published twice, or by mistake, costs a read and never an event.
 """
 
 import asyncio
@@ -10,25 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from job_service.store.job_details import DetailedJob
-
 
 @dataclass(frozen=True, slots=True)
 class JobChanged:
     """The row of a job is new, has changed or is gone."""
 
     job_id: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JobNow:
-    """The row of a job has changed, to this: the only topic that says what there is to be read.
-
-    For who waits for ``JobChanged`` of just this job. Others may have changed the row since; then
-    they publish that as well, and the higher revision is the newer.
-    """
-
-    job: DetailedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,23 +209,12 @@ class Hub:
         if self._outlet is not None:
             self._outlet.published(topics)
 
-    def publish_job(self, job: DetailedJob) -> None:
-        """As ``publish`` of ``JobChanged``; who waits for just this job need not read it again."""
-        changed = JobChanged(job.row.id)
-        self._fire(changed, JobNow(job))
-        self._fire(JobChanged, changed)
-        if self._outlet is not None:
-            self._outlet.published([changed])
-
     def wake(self, *topics: Hashable) -> None:
         """Tell subscribers in this replica only: others have been told, or are not concerned."""
         for topic in topics:
-            self._fire(topic, topic)
-            self._fire(type(topic), topic)
-
-    def _fire(self, awaited: Hashable, topic: Hashable) -> None:
-        for subscription in self._subscriptions.get(awaited, ()):
-            subscription.fire(topic)
+            for key in (topic, type(topic)):
+                for subscription in self._subscriptions.get(key, ()):
+                    subscription.fire(topic)
 
     def stop(self) -> None:
         """Wake everybody who waits with ``Stopping``; whoever subscribes later has it at once."""

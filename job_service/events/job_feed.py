@@ -1,6 +1,6 @@
 """Level-triggered watches: a job's newest state, whenever it moves."""
 
-from collections.abc import AsyncGenerator, Hashable, Sequence, Set
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import structlog
@@ -9,7 +9,6 @@ from job_service.events.hub import (
     CatchUp,
     Hub,
     JobChanged,
-    JobNow,
     JobPreviewed,
     JobProgressed,
     ManyJobsChanged,
@@ -41,7 +40,7 @@ class JobFeed:
 
     async def watch(
         self, job_id: int, user_id: UUID | None, keep_alive: float, *, previews: bool = False
-    ) -> AsyncGenerator[DetailedJob | None]:
+    ) -> AsyncIterator[DetailedJob | None]:
         """The job now, then each time its row, progress, preview or place in the queue moves.
 
         None stands for ``keep_alive`` seconds without news. A row is the newest there is: states
@@ -61,10 +60,11 @@ class JobFeed:
                     raise RefusedError(
                         Refusal.SHUTTING_DOWN, "this replica shuts down; watch again"
                     )
-                known, job = job, await self._newest(job, fired, user_id)
-                is_moved = job.row.revision != known.row.revision
-                if fired and not is_moved and all(map(_is_of_row, fired)):
-                    continue
+                if JobChanged(job_id) in fired:
+                    newest = await self._read_visible(job_id, user_id)
+                    if newest.row.revision == job.row.revision and len(fired) == 1:
+                        continue
+                    job = newest
                 yield job if fired else None
 
     async def catch_up(self) -> None:
@@ -93,36 +93,14 @@ class JobFeed:
                 self._revisions[job_id] = revision
                 self._hub.wake(JobChanged(job_id))
 
-    async def _newest(
-        self, known: DetailedJob, fired: Set[Hashable], user_id: UUID | None
-    ) -> DetailedJob:
-        """The job as it is after what has fired; read unless that has brought it."""
-        job_id = known.row.id
-        if JobChanged(job_id) in fired:
-            return await self._read_visible(job_id, user_id)
-        brought = (topic.job for topic in fired if isinstance(topic, JobNow))
-        newest = max(brought, key=_revision, default=known)
-        return known if _revision(newest) <= _revision(known) else _visible(newest, job_id, user_id)
-
     async def _read_visible(self, job_id: int, user_id: UUID | None) -> DetailedJob:
-        return _visible(await self._read(job_id), job_id, user_id)
+        job = await self._read(job_id)
+        if job is None or user_id not in (None, job.row.user_id):
+            raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
+        return job
 
     async def _read_joined(
         self, job_ids: Sequence[int]
     ) -> Sequence[DetailedJob | Exception | None]:
         jobs = await self._jobs.detailed(sorted(set(job_ids)))
         return [jobs.get(job_id) for job_id in job_ids]
-
-
-def _visible(job: DetailedJob | None, job_id: int, user_id: UUID | None) -> DetailedJob:
-    if job is None or user_id not in (None, job.row.user_id):
-        raise RefusedError(Refusal.JOB_NOT_FOUND, f"there is no job {job_id}")
-    return job
-
-
-def _revision(job: DetailedJob) -> int:
-    return job.row.revision
-
-
-def _is_of_row(topic: Hashable) -> bool:
-    return isinstance(topic, JobChanged | JobNow)

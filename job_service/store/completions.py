@@ -3,13 +3,12 @@
 Jobs are locked in the order of their ids, so that no such statement deadlocks another.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from job_service.store.database import Database, Row, as_json, statement
-from job_service.store.job_details import DetailedJob, read, reading
+from job_service.store.database import Database, as_json, statement
 from job_service.store.joined import Joined
 from job_service.store.lease_key import LeaseKey, as_interval, numbered
 from job_service.store.outcomes import Ended, Outcomes
@@ -85,7 +84,7 @@ class Completion:
     """An attempt has succeeded.
 
     ``put_ids``: artifacts that are announced, and whose objects have been put. They count as stored
-    from now on. ``read_back``: whether the job as it is afterwards is wanted.
+    from now on.
     """
 
     lease: LeaseKey
@@ -93,7 +92,6 @@ class Completion:
     running_for: timedelta | None
     prompt_id: str
     put_ids: Sequence[int] = ()
-    read_back: bool = False
 
 
 class CompletionStore:
@@ -123,22 +121,5 @@ class CompletionStore:
             }
             for n, completion in enumerate(completions)
         ]
-        answers, jobs = await self._answers(
-            {"rows": as_json(rows)}, [one.lease.job_id for one in completions if one.read_back]
-        )
-        return [
-            replace(ended, job=jobs.get(completion.lease.job_id)) if ended.changed else ended
-            for completion, ended in zip(
-                completions, await self._outcomes.ended(rows, answers), strict=True
-            )
-        ]
-
-    async def _answers(
-        self, parameters: dict[str, Any], read_back: Sequence[int]
-    ) -> tuple[Sequence[Row], Mapping[int, DetailedJob]]:
-        if not read_back:
-            return await self._database.rows(_COMPLETE, parameters), {}
-        answers, rows = await self._database.rows_of_both(
-            (_COMPLETE, parameters), reading(read_back)
-        )
-        return answers, read(rows)
+        answers = await self._database.rows(_COMPLETE, {"rows": as_json(rows)})
+        return await self._outcomes.ended(rows, answers)

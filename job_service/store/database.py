@@ -21,9 +21,6 @@ Row: TypeAlias = Any
 
 Parameters: TypeAlias = Mapping[str, Any] | None
 
-#: SQL as ``statement`` makes it, and its parameters.
-Statement: TypeAlias = tuple[bytes, Mapping[str, Any]]
-
 _DIALECT: Final = URL.create("postgresql+psycopg").get_dialect()()
 
 
@@ -135,16 +132,6 @@ class Database:
         """Run one statement and fetch all its rows."""
         async with self._connection() as driver:
             return await Connection(driver).rows(query, parameters)
-
-    async def rows_of_both(
-        self, first: Statement, second: Statement
-    ) -> tuple[Sequence[Row], Sequence[Row]]:
-        """Run two different statements as one transaction, in one round trip.
-
-        The second sees what the first has done.
-        """
-        async with self._connection() as driver:
-            return await driver.rows_of_both(first, second)
 
     async def row(self, query: bytes, parameters: Parameters = None) -> Row | None:
         """Run one statement that answers at most one row."""

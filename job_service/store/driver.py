@@ -31,24 +31,6 @@ class Driver(psycopg.AsyncConnection[Any]):
         finally:
             cursor.release()
 
-    async def rows_of_both(
-        self, first: tuple[bytes, Any], second: tuple[bytes, Any]
-    ) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Run two different statements in one round trip; in autocommit mode, as one transaction.
-
-        What goes before a Sync is one transaction, and the block ends with the only one.
-        """
-        cursors = [self._cursor_of(query) for query, _ in (first, second)]
-        try:
-            async with self.pipeline():
-                for cursor, (query, parameters) in zip(cursors, (first, second), strict=True):
-                    await cursor.execute(query, parameters)
-            answers = [await cursor.fetchall() for cursor in cursors]
-        finally:
-            for cursor in cursors:
-                cursor.release()
-        return answers[0], answers[1]
-
     async def run(self, query: bytes, parameters: Any) -> int:
         """Run one statement and say how many rows it changed."""
         cursor = self._cursor_of(query)

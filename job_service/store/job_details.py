@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from job_service.store.artifacts import ArtifactRow
-from job_service.store.database import Database, Row, Statement, statement
+from job_service.store.database import Database, Row, statement
 from job_service.store.tables import JOB_COLUMNS_SQL, JobRow
 
 
@@ -84,19 +84,10 @@ SELECT id, {_DETAILS_SQL} FROM generation_jobs AS job WHERE id = ANY(:ids)
 _NONE: Final = JobDetails()
 
 
-def reading(job_ids: Sequence[int]) -> Statement:
-    """The statement that reads these jobs, for :func:`read`."""
-    return _DETAILED, {"ids": list(job_ids)}
-
-
-def read(rows: Sequence[Row]) -> dict[int, DetailedJob]:
-    """The jobs that :func:`reading` has found."""
-    return {row.id: DetailedJob(JobRow.of(row), _details(row)) for row in rows}
-
-
 async def detailed(database: Database, job_ids: Sequence[int]) -> dict[int, DetailedJob]:
     """Those of these jobs that exist."""
-    return read(await database.rows(*reading(job_ids)))
+    rows = await database.rows(_DETAILED, {"ids": list(job_ids)})
+    return {row.id: DetailedJob(JobRow.of(row), _details(row)) for row in rows}
 
 
 async def details_of(database: Database, jobs: Iterable[JobRow]) -> dict[int, JobDetails]:

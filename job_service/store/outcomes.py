@@ -8,7 +8,6 @@ from generation_jobs.v1 import job_error_pb2
 from google.protobuf import json_format
 
 from job_service.store.database import Database, Row, as_json, statement
-from job_service.store.job_details import DetailedJob
 from job_service.store.tally import AttemptEnd, Tally
 
 # What the same report has recorded before. A statement of its own, because the one that found the
@@ -30,13 +29,11 @@ class Ended:
 
     ``status`` None: the lease had ended before, otherwise. UNSTORED: a completion names an
     artifact that is not stored, and changed nothing. ``deleting``: it is to be deleted now.
-    ``job``: as it is after the change, where that was asked for.
     """
 
     status: str | None
     changed: bool
     deleting: bool
-    job: DetailedJob | None = None
 
 
 class Outcomes:

@@ -156,8 +156,9 @@ class ParamsHome(Home):
                 case "legacy":
                     return bool(kept.get("params.legacy", {}).get("value") == one)
                 case "sampler_params":
+                    # null is none, whatever a request that is part of the job had
                     elsewhere = kept.get("sampler_params", {"value": None})["value"] == one
-                    return elsewhere or sampler_holds(job, one)
+                    return one is None or elsewhere or sampler_holds(job, one)
             return key in there and bool(there[key] == one)
 
         return all(holds(key, one) for key, one in value.items())

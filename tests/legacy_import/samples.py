@@ -149,6 +149,9 @@ _JOBS: Final[list[dict[str, Any]]] = [
     # merged with a request that had asked for other settings
     {"prompt": "settled otherwise", "parameters": written({"sampler_params": {"steps": 30}}),
      "params": written({"sampler_params": {"steps": 30}})},
+    # merged with a request whose settings cannot be used, and without any of its own
+    {"prompt": "settled by nobody", "parameters": written({"sampler_params": None}),
+     "params": written({"sampler_params": None})},
 ]  # fmt: skip
 
 _REQUESTS: Final[list[dict[str, Any]]] = [
@@ -173,4 +176,6 @@ _REQUESTS: Final[list[dict[str, Any]]] = [
      "output_paths": written(None)},
     {"prompt": "settled otherwise", "created_at": _CREATED, "user_id": USERS[0],
      "sampler_params": written({"steps": 20, "seed": -1})},
+    {"prompt": "settled by nobody", "created_at": _CREATED, "user_id": USERS[0],
+     "sampler_params": written({"steps": 20, "seed": 2**64 - 1})},
 ]  # fmt: skip

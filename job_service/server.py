@@ -215,7 +215,7 @@ async def _serving(settings: Settings, database: Database) -> AsyncIterator[str]
     methods = methods_by_name(server)
     generation_job_service_pb2_grpc.add_GenerationJobServiceServicer_to_server(
         GenerationJobServicer(
-            creation=JobCreation(database, route_keys, caps, counted),
+            creation=JobCreation(database, route_keys, caps, counted, dispatcher.awaits),
             creation_rate=CreationRate(
                 settings.create_rate_per_user, settings.create_burst_per_user, time.monotonic
             ),

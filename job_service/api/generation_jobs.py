@@ -1,6 +1,5 @@
 """GenerationJobService: what clients call."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -124,10 +123,14 @@ class GenerationJobServicer(
         created = await self._creation.create(job)
         if _level.isEnabledFor(logging.DEBUG):
             _log.debug("job stored", job_id=created.job.id, prompt=job.prompt)
-        if created.is_new:
-            self._announce_new(created.job)
-            # Workers that wait go first: making the answer takes longer than waking them.
-            await asyncio.sleep(0)
+        if created.is_new and created.job.dispatchable and created.job.route_key is not None:
+            # Workers that wait go first: their lease brings the job to the disk as well.
+            self._hub.wake(JobQueued(created.job.id, created.job.route_key))
+        try:
+            await self._creation.keep(created)
+        finally:  # it is stored, whether or not it can be said
+            if created.is_new:
+                self._hub.publish(JobChanged(created.job.id), *pending_topics(created.job))
         return pb.CreateJobResponse(job=await self._presenter.full(created.job))
 
     async def BatchCreateJobs(
@@ -353,11 +356,6 @@ class GenerationJobServicer(
             lambda book: new_job(pb.CreateJobRequest(job=job), caller, bounds, book),
         )
         return replace(new, priority=row.priority) if keeps_priority else new
-
-    def _announce_new(self, row: JobRow) -> None:
-        if row.dispatchable and row.route_key is not None:
-            self._hub.wake(JobQueued(row.id, row.route_key))
-        self._hub.publish(JobChanged(row.id), *pending_topics(row))
 
     def _announce_cancel(self, row: JobRow) -> None:
         self._board.note_cancel(row.id)

@@ -112,7 +112,7 @@ class WorkAvailable:
 
 @dataclass(frozen=True, slots=True)
 class JobQueued:
-    """A new job can be claimed. Told beside ``WorkAvailable``, where the job was created."""
+    """A new job can be claimed. Told before ``WorkAvailable``, where the job was created."""
 
     job_id: int
     route_key: int

@@ -92,7 +92,9 @@ class ClaimRound:
     def serves(self, calls: Sequence[LeaseCall], route_keys: Set[int]) -> bool:
         """Whether a job with one of these keys could be leased to one of these calls."""
         return any(
-            not route_keys.isdisjoint(slot.free.route_keys) for slot in self._open_slots(calls)
+            not route_keys.isdisjoint(slot.free.route_keys)
+            for call in calls
+            for slot in self._slots_of(call)
         )
 
     async def deal_lone(self, calls: Sequence[LeaseCall], job: JobQueued) -> Dealt:

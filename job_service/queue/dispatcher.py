@@ -64,6 +64,10 @@ class Dispatcher:
             waiter.answer.cancel()
             self._waiting.pop(call, None)
 
+    def awaits(self, route_key: int) -> bool:
+        """Whether a call waits here that a job with this key could be leased to."""
+        return self._round.serves([*self._waiting], {route_key})
+
     async def run(self) -> None:
         """Serve waiting calls for ever."""
         clock = asyncio.get_running_loop().time
@@ -168,6 +172,6 @@ class Dispatcher:
 def _lone_job(fired: Set[Hashable]) -> JobQueued | None:
     """The job that was created, if that is all that has happened since the last look."""
     jobs = [topic for topic in fired if isinstance(topic, JobQueued)]
-    if len(jobs) == 1 and fired == {jobs[0], WorkAvailable(jobs[0].route_key)}:
+    if len(jobs) == 1 and fired <= {jobs[0], WorkAvailable(jobs[0].route_key)}:
         return jobs[0]
     return None

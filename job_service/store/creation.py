@@ -10,7 +10,7 @@ from uuid import UUID
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.admission import UserCaps
-from job_service.store.database import Database, Row, as_json, statement
+from job_service.store.database import COMMITTED_SOON, Database, Row, as_json, statement
 from job_service.store.fair_share import tagging
 from job_service.store.joined import Joined
 from job_service.store.route_keys import RouteKeys
@@ -33,19 +33,21 @@ _DECIDED: Final = (
 )
 _DECIDED_SQL: Final = ", ".join(f"job.{name}" for name in _DECIDED)
 
+
 # One statement stores any number of jobs. A request_id that is taken inserts nothing: its row is
 # read by a second statement, because one statement cannot see a concurrent winner.
 #
 # `fresh` draws the ids before the insert, so that answers find their requests again. Jobs that are
 # due get their fair share tags, `tagged`: see `job_service.store.fair_share`. Rows are inserted in
 # the order of their request ids, so that statements with the same ones do not deadlock.
-_CREATE: Final = statement(f"""
+def _creating(besides: str = "") -> bytes:
+    return statement(f"""
 WITH new AS MATERIALIZED (
     SELECT r.*, CASE WHEN r.scheduled_at > now() THEN r.scheduled_at END AS not_before,
         coalesce(r.scheduled_at <= now(), true)
             AND coalesce(share.max_running, CAST(:max_running AS integer)) IS NULL AS dispatchable,
         coalesce(share.max_pending, CAST(:max_pending AS integer)) AS max_pending
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+    FROM {besides}jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, user_id uuid, job_type text, prompt text, negative_prompt text,
         checkpoint_model text, lora_models jsonb, width integer, height integer,
         batch_size integer, seed bigint, params jsonb, workflow text, template_name text,
@@ -100,6 +102,13 @@ SELECT admitted.n, admitted.admitted, admitted.max_pending, {_DECIDED_SQL}
 FROM admitted LEFT JOIN fresh USING (n) LEFT JOIN job ON job.id = fresh.id
 """)
 
+
+_CREATE: Final = _creating()
+_CREATE_SOON: Final = _creating(f"{COMMITTED_SOON}, ")
+
+# A commit that is waited for on the disk brings everything there that was committed before it.
+_FLUSH: Final = statement("SELECT pg_logical_emit_message(true, 'job_service', '')")
+
 _BY_REQUEST: Final = statement(f"""
 SELECT wanted.n, {JOB_COLUMNS_SQL}
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS wanted (n integer, user_id uuid, request_id text)
@@ -109,10 +118,14 @@ JOIN generation_jobs AS job USING (user_id, request_id)
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A stored job; ``is_new`` unless its request_id had stored it before."""
+    """A stored job; ``is_new`` unless its request_id had stored it before.
+
+    ``is_kept``: it is on the disk. What is not may only be looked at until ``keep`` has returned.
+    """
 
     job: JobRow
     is_new: bool
+    is_kept: bool
 
 
 Fetch: TypeAlias = Callable[[bytes, Mapping[str, Any]], Awaitable[Sequence[Row]]]
@@ -122,7 +135,8 @@ class JobCreation:
     """Stores jobs. Calls that arrive together share one statement.
 
     Statements that run at the same time may together go beyond ``caps.max_pending`` by their own
-    jobs.
+    jobs. ``is_awaited``: whether somebody waits for jobs with a route key, who may begin with them
+    while they are brought to the disk.
     """
 
     def __init__(
@@ -131,19 +145,27 @@ class JobCreation:
         route_keys: RouteKeys,
         caps: UserCaps,
         tally: Tally = UNCOUNTED,
+        is_awaited: Callable[[int], bool] = lambda route_key: False,
     ) -> None:
         self._database = database
+        self._is_awaited = is_awaited
         self._route_keys = route_keys
         self._caps = caps
         self._tally = tally
         self._joined = Joined(self._create_joined)
+        self._flush = Joined(self._flush_joined)
 
     async def create(self, job: NewJob) -> Created:
-        """Store a job, or find the one its request_id already stored.
+        """Store a job, or find the one its request_id already stored; to be kept with ``keep``.
 
         Raises RefusedError: REQUEST_ID_REUSED, QUOTA_EXCEEDED, DATABASE_UNAVAILABLE.
         """
         return await self._joined(job)
+
+    async def keep(self, created: Created) -> None:
+        """Return when a job is on the disk. Raises RefusedError: DATABASE_UNAVAILABLE."""
+        if not created.is_kept:
+            await self._flush(created.job.id)
 
     async def create_all(self, jobs: Sequence[NewJob]) -> list[Created]:
         """Store all of these jobs or, when one is refused, none; in their order.
@@ -153,7 +175,8 @@ class JobCreation:
         keys = await self._route_keys.of([job.needs for job in jobs])
         async with self._database.transaction() as connection:
             created = []
-            for n, answer in enumerate(await self._store(connection.rows, jobs, keys)):
+            answers = await self._store(connection.rows, jobs, keys, _CREATE)
+            for n, answer in enumerate(answers):
                 if isinstance(answer, RefusedError):
                     answer.message = f"requests[{n}]: {answer.message}"
                     raise answer
@@ -174,12 +197,17 @@ class JobCreation:
 
     async def _create_joined(self, jobs: Sequence[NewJob]) -> Sequence[Created | RefusedError]:
         keys = await self._route_keys.of([job.needs for job in jobs])
-        answers = await self._store(self._database.rows, jobs, keys)
+        query = _CREATE_SOON if all(map(self._is_awaited, keys)) else _CREATE
+        answers = await self._store(self._database.rows, jobs, keys, query)
         self._tally.jobs_created(sum(isinstance(one, Created) and one.is_new for one in answers))
         return answers
 
+    async def _flush_joined(self, jobs: Sequence[int]) -> Sequence[None]:
+        await self._database.rows(_FLUSH)
+        return [None] * len(jobs)
+
     async def _store(
-        self, fetch: Fetch, jobs: Sequence[NewJob], keys: Sequence[int]
+        self, fetch: Fetch, jobs: Sequence[NewJob], keys: Sequence[int], query: bytes
     ) -> list[Created | RefusedError]:
         first: dict[tuple[UUID, str], int] = {}
         same_as = [
@@ -188,7 +216,7 @@ class JobCreation:
         ]
         fresh = [n for n, original in enumerate(same_as) if n == original]
         answers = await fetch(
-            _CREATE,
+            query,
             {
                 "rows": as_json([_columns(n, jobs[n], keys[n]) for n in fresh]),
                 "max_pending": self._caps.max_pending,
@@ -211,12 +239,21 @@ class JobCreation:
             found = await fetch(_BY_REQUEST, {"rows": as_json(conflicts)})
             stored |= {row.n: JobRow.of(row) for row in found}
         return [
-            refused.get(same_as[n]) or _answer(job, stored.get(same_as[n]), is_new=n in created)
+            refused.get(same_as[n])
+            or _answer(
+                job,
+                stored.get(same_as[n]),
+                is_new=n in created,
+                # One that was found may have been stored a moment ago, at another replica.
+                is_kept=query is _CREATE and same_as[n] in created,
+            )
             for n, job in enumerate(jobs)
         ]
 
 
-def _answer(job: NewJob, row: JobRow | None, *, is_new: bool) -> Created | RefusedError:
+def _answer(
+    job: NewJob, row: JobRow | None, *, is_new: bool, is_kept: bool
+) -> Created | RefusedError:
     if row is None:
         # The job that held the request_id was deleted between the two statements.
         return RefusedError(
@@ -228,7 +265,7 @@ def _answer(job: NewJob, row: JobRow | None, *, is_new: bool) -> Created | Refus
             f"request_id {job.request_id!r} was used for a different job",
             metadata={"job_id": str(row.id)},
         )
-    return Created(row, is_new)
+    return Created(row, is_new, is_kept)
 
 
 def _over_quota(job: NewJob, max_pending: int) -> RefusedError:

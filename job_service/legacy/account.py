@@ -4,6 +4,7 @@ from typing import Final
 
 from job_service.legacy import former, models
 from job_service.legacy.inspection import Found
+from job_service.legacy.mapping.backwards import MERGED
 from job_service.legacy.ranges import verification
 from job_service.legacy.ranges.passes import Passes, VerificationError
 from job_service.legacy.ranges.reading import Range
@@ -89,6 +90,7 @@ async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -
             f" count(*) FILTER (WHERE outcome = 'combined') FROM legacy_rows"
             f" WHERE source = '{name}'",
         )
+        there = {MERGED.get(column, column) for column in found.tables[name].columns}
         waiting = missing if report.phase == "importing" and not report.dry_run else 0
         report.counts[name] = {
             "before": before,
@@ -107,7 +109,7 @@ async def settle(driver: Driver, found: Found, passes: Passes, report: Report) -
                 "after": str(sums.after),
             }
             for field, sums in checked.fields.items()
-            if sums.rows or sums.after or field in found.tables[name].columns
+            if sums.rows or sums.after or field in there
         ]
         if missing != waiting:
             raise VerificationError(f"{missing - waiting} rows of {name} have not arrived")

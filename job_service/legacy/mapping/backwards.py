@@ -227,6 +227,9 @@ def _request_fields() -> dict[str, tuple[str, str]]:
     }
 
 
+#: Former column → the field that it is compared in, where that has another name.
+MERGED: Final[Mapping[str, str]] = {"parameters": "params", "result_content_id": "content_id"}
+
 #: Former table → field → what the table says, and what the job says.
 FIELDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     former.JOBS: _job_fields(),

@@ -1,7 +1,9 @@
 """What has changed in the table since a point in its history, deletions included.
 
 A point is a snapshot of the transactions that were committed then, not a number that the latest
-change had: a transaction with a lower number that commits late would never be found.
+change had: a transaction with a lower number that commits late would never be found. It is told
+once all of them are on the disk: a server that crashes gives the numbers of lost ones again, and
+who goes on from there would take the next changes for those.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,10 +17,16 @@ from job_service.store.database import Database, Row, statement
 
 _LAST_XID: Final = 2**64 - 1
 
-_POSITION: Final = statement("SELECT CAST(pg_current_snapshot() AS text) AS snapshot")
+# The end of the log is read after the snapshot: whatever that sees is before it.
+_SNAPSHOT: Final = """
+CAST(pg_current_snapshot() AS text) AS snapshot,
+pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() AS is_on_disk
+"""
+
+_POSITION: Final = statement(f"SELECT {_SNAPSHOT}")
 
 # Each span of transactions is one range of one index; so the cost is that of what has changed.
-_CHANGES: Final = statement("""
+_CHANGES: Final = statement(f"""
 WITH span AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:lows AS xid8[]), CAST(:highs AS xid8[])) AS s (low, high)
 ), change AS (
@@ -37,8 +45,7 @@ WITH span AS MATERIALIZED (
     ) AS found
     ORDER BY xid, id LIMIT :most
 )
-SELECT CAST(pg_current_snapshot() AS text) AS snapshot,
-    CAST(horizon.swept_xid AS text) AS swept_xid,
+SELECT {_SNAPSHOT}, CAST(horizon.swept_xid AS text) AS swept_xid,
     page.ids, page.user_ids, page.statuses, CAST(page.last_xid AS text) AS last_xid
 FROM job_tombstone_horizon AS horizon CROSS JOIN (
     SELECT array_agg(id ORDER BY xid, id) AS ids,
@@ -126,7 +133,7 @@ class ChangeStore:
         """The present."""
         row = await self._database.row(_POSITION)
         assert row is not None, "the statement answers one row"
-        return Position.parse(row.snapshot)
+        return await self._position(row)
 
     async def since(self, position: Position, most: int = 500) -> AsyncIterator[ChangePage]:
         """Everything that has changed since ``position``, in pages; at least one, maybe empty.
@@ -151,7 +158,7 @@ class ChangeStore:
                 },
             )
             assert row is not None, "the statement answers one row"
-            page = _page(row)
+            page = ChangePage(_changes(row), await self._position(row))
             _check(position, page.position, int(row.swept_xid))
             yield page
             if len(page.changes) < most:
@@ -163,15 +170,19 @@ class ChangeStore:
         row = await self._database.row(_SWEEP, {"retention": retention, "most": most})
         return 0 if row is None else row.swept
 
+    async def _position(self, row: Row) -> Position:
+        if not row.is_on_disk:
+            await self._database.flush()
+        return Position.parse(row.snapshot)
 
-def _page(row: Row) -> ChangePage:
-    changes = [
+
+def _changes(row: Row) -> list[Change]:
+    return [
         Change(job_id, user_id, status)
         for job_id, user_id, status in zip(
             row.ids or (), row.user_ids or (), row.statuses or (), strict=True
         )
     ]
-    return ChangePage(changes, Position.parse(row.snapshot))
 
 
 def _check(since: Position, now: Position, swept_xid: int) -> None:

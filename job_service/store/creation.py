@@ -106,9 +106,6 @@ FROM admitted LEFT JOIN fresh USING (n) LEFT JOIN job ON job.id = fresh.id
 _CREATE: Final = _creating()
 _CREATE_SOON: Final = _creating(f"{COMMITTED_SOON}, ")
 
-# A commit that is waited for on the disk brings everything there that was committed before it.
-_FLUSH: Final = statement("SELECT pg_logical_emit_message(true, 'job_service', '')")
-
 _BY_REQUEST: Final = statement(f"""
 SELECT wanted.n, {JOB_COLUMNS_SQL}
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS wanted (n integer, user_id uuid, request_id text)
@@ -203,7 +200,7 @@ class JobCreation:
         return answers
 
     async def _flush_joined(self, jobs: Sequence[int]) -> Sequence[None]:
-        await self._database.rows(_FLUSH)
+        await self._database.flush()
         return [None] * len(jobs)
 
     async def _store(

@@ -35,6 +35,8 @@ def statement(sql: str) -> bytes:
 #: committed later and is on the disk has all that was committed before it there, too.
 COMMITTED_SOON: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS committed_soon"
 
+_FLUSH: Final = statement("SELECT pg_logical_emit_message(true, 'job_service', '')")
+
 
 def as_json(value: object) -> str:
     """A value for a jsonb parameter. Plain text keeps one prepared statement for all row counts."""
@@ -142,6 +144,10 @@ class Database:
         """Run one statement and say how many rows it changed."""
         async with self._connection() as driver:
             return await Connection(driver).run(query, parameters)
+
+    async def flush(self) -> None:
+        """Return when everything is on the disk that has been committed so far."""
+        await self.rows(_FLUSH)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -4,12 +4,9 @@ PostgreSQL is killed: what was committed and not brought to the disk is gone the
 """
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 from typing import Final
 
-import psycopg
 from generation_jobs.v1 import job_pb2
 from generation_jobs.v1.generation_job_service_pb2 import CreateJobRequest
 
@@ -18,11 +15,11 @@ from job_service.jobs.limits import Limits
 from job_service.jobs.new_job import NewJob
 from job_service.jobs.principal import LOCAL
 from job_service.jobs.validation import new_job
-from job_service.store import migrate
 from job_service.store.admission import UserCaps
 from job_service.store.creation import JobCreation
 from job_service.store.database import Database
 from job_service.store.route_keys import RouteKeys
+from tests.crashing_postgres import connected, until_it_crashes
 from tests.jobs_protocol import ProtocolClient
 from tests.service_fixture import Sql
 from tests.statements_sent import Sent, statements_sent
@@ -40,16 +37,8 @@ def job() -> NewJob:
 
 async def test_a_job_that_is_kept_outlives_its_server(tmp_path: Path) -> None:
     kept = set()
-    async with EmbeddedPostgres(tmp_path) as postgres:
-        await asyncio.to_thread(migrate.upgrade, postgres.url)
-        # Nothing is written to the disk in passing.
-        async with await psycopg.AsyncConnection.connect(
-            postgres.url.replace("+psycopg", ""), autocommit=True
-        ) as operator:
-            await operator.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
-            await operator.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
-            await operator.execute("SELECT pg_reload_conf()")
-        database = Database(postgres.url)
+    async with until_it_crashes(tmp_path) as url:
+        database = Database(url)
         creation = JobCreation(
             database, RouteKeys(database), UserCaps(), is_awaited=lambda route_key: True
         )
@@ -58,14 +47,8 @@ async def test_a_job_that_is_kept_outlives_its_server(tmp_path: Path) -> None:
             assert not created.is_kept
             await creation.keep(created)
             kept.add(created.job.id)
-        server = int((tmp_path / "cluster" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(server, signal.SIGKILL)
-        await asyncio.wait_for(postgres.wait(), 30)
-        await database.close()
-    async with (
-        EmbeddedPostgres(tmp_path) as postgres,
-        await psycopg.AsyncConnection.connect(postgres.url.replace("+psycopg", "")) as operator,
-    ):
+    await database.close()
+    async with EmbeddedPostgres(tmp_path) as postgres, await connected(postgres.url) as operator:
         rows = await (await operator.execute("SELECT id FROM generation_jobs")).fetchall()
     assert {job_id for (job_id,) in rows} == kept
 

@@ -50,9 +50,12 @@ FROM generation_jobs WHERE worker_id = :worker_id AND status = 'running'
 """)
 
 # `running_for` turns into a start time on the database's clock, once.
-_PROGRESS: Final = statement(f"""
+#
+# Only what is progress and nothing else may be lost in a crash. The rest is a new revision of the
+# job: that would be given again, to another state, which would be taken for known.
+_PROGRESS: Final = statement("""
 WITH report AS MATERIALIZED (
-    SELECT r.* FROM {COMMITTED_SOON}, jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+    SELECT r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, job_id bigint, lease_token uuid, progress jsonb, running_for interval,
         prompt_id text
     )
@@ -63,7 +66,10 @@ WITH report AS MATERIALIZED (
         (array_agg(prompt_id ORDER BY n DESC) FILTER (WHERE prompt_id <> ''))[1] AS prompt_id
     FROM report GROUP BY job_id, lease_token
 ), held AS MATERIALIZED (
-    SELECT job.id, latest.* FROM latest JOIN generation_jobs AS job
+    SELECT job.id, latest.*,
+        job.started_at IS NULL AND latest.running_for IS NOT NULL
+            OR latest.prompt_id <> coalesce(job.comfyui_prompt_id, '') AS is_more_than_progress
+    FROM latest JOIN generation_jobs AS job
         ON job.id = latest.job_id AND job.lease_token = latest.lease_token
     ORDER BY job.id
     FOR NO KEY UPDATE OF job
@@ -86,7 +92,13 @@ WITH report AS MATERIALIZED (
         AND (attempt.started_at, attempt.prompt_id)
             IS DISTINCT FROM (job.started_at, job.comfyui_prompt_id)
 )
-SELECT report.n, job.attempt, job.cancel FROM report JOIN job USING (job_id, lease_token)
+SELECT report.n, job.attempt, job.cancel
+FROM report JOIN job USING (job_id, lease_token), (
+    SELECT set_config('synchronous_commit', CASE
+        WHEN EXISTS (SELECT FROM held WHERE is_more_than_progress)
+        THEN current_setting('synchronous_commit') ELSE 'off'
+    END, true)
+) AS committed_soon_if_progress_alone
 """)
 
 

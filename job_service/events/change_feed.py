@@ -18,7 +18,7 @@ from job_service.events.hub import (
     Subscription,
 )
 from job_service.jobs.refusals import Refusal, RefusedError
-from job_service.store.changes import Change, ChangeStore, Position
+from job_service.store.changes import Change, ChangePage, ChangeStore, Position
 
 #: Seconds between two readings at least: what changes meanwhile is read together.
 _PAUSE: Final = 0.05
@@ -64,11 +64,14 @@ def news_in(changes: Iterable[Change], interest: Interest) -> dict[int, News]:
 class Batch:
     """What there is to tell a watch; afterwards it knows everything up to ``position``.
 
+    That is still on its way to the disk, perhaps, and raises RefusedError if it is not heard of
+    again: DATABASE_UNAVAILABLE.
+
     ``overflowed``: more than could be kept; everything since the position before is to be read.
     """
 
     news: dict[int, News]
-    position: Position
+    position: "asyncio.Future[Position]"
     overflowed: bool
 
 
@@ -82,7 +85,7 @@ class Follower:
         self.first_position = position
         self._interest = interest
         self._news: dict[int, News] = {}
-        self._position = position
+        self._position = _known(position)
         self._overflowed = False
 
     def take(self) -> Batch:
@@ -112,9 +115,15 @@ class Follower:
         self._news.clear()
         self._overflowed = True
 
-    def reach(self, position: Position) -> None:
+    def reach(self, position: "asyncio.Future[Position]") -> None:
         """Note that all changes up to ``position`` have been noted."""
         self._position = position
+
+
+def _known(position: Position) -> "asyncio.Future[Position]":
+    known: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+    known.set_result(position)
+    return known
 
 
 class ChangeFeed:
@@ -182,20 +191,31 @@ class ChangeFeed:
         if since is None:
             return
         try:
-            reached = None
+            first = None
             async for page in self._changes.since(since):
-                reached = reached or page.position
+                first = first or page
                 self._wake(one for one in self._followers if one.change(page.changes))
+            if self._followers and first is not None:
+                await self._reach(since, first)
         except RefusedError as error:
             _log.warning("reading changes failed", error=str(error))
             if error.refusal is Refusal.RESUME_TOKEN_EXPIRED:
                 # Nothing could be read for days. Each watch will find the same, and say so.
                 await self._give_up()
-            return
-        if self._followers and reached is not None:
-            self._read_up_to = reached
+
+    async def _reach(self, since: Position, page: ChangePage) -> None:
+        """Go on from a page's position once that is kept; watches read their jobs meanwhile."""
+        kept = asyncio.ensure_future(self._changes.keep(page))
+        for follower in self._followers:
+            follower.reach(kept)
+        try:
+            position = await kept
+        except RefusedError:
             for follower in self._followers:
-                follower.reach(reached)
+                follower.reach(_known(since))
+            raise
+        if self._read_up_to is since:
+            self._read_up_to = position
 
     async def _give_up(self) -> None:
         self._read_up_to = await self._changes.position()

@@ -118,13 +118,14 @@ class JobsWatches:
 
     async def _changed(self, interest: "_Interest", since: Position) -> AsyncIterator[WatchEvent]:
         """What has changed since; the last event has nothing but a position."""
-        reached = None
+        first = None
         async for page in self._changes.since(since):
             self._refuse_when_stopping()
-            reached = reached or page.position
+            first = first or page
             async for event in self._told(interest, news_in(page.changes, interest)):
                 yield event
-        yield WatchEvent(position=reached)
+        assert first is not None, "there is at least one page"
+        yield WatchEvent(position=await self._changes.keep(first))
 
     async def _news(
         self, interest: "_Interest", follower: Follower, since: Position
@@ -140,7 +141,7 @@ class JobsWatches:
             if last.says_something:
                 yield last
             last = event
-        yield replace(last, position=batch.position)
+        yield replace(last, position=await asyncio.shield(batch.position))
 
     async def _told(
         self, interest: "_Interest", news: dict[int, News]

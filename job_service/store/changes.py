@@ -3,7 +3,7 @@
 A point is a snapshot of the transactions that were committed then, not a number that the latest
 change had: a transaction with a lower number that commits late would never be found. It is told
 once all of them are on the disk: a server that crashes gives the numbers of lost ones again, and
-who goes on from there would take the next changes for those.
+who goes on from there would take the next changes for known.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -116,11 +116,13 @@ class Change:
 class ChangePage:
     """Some changes, each job's latest, in the order of their transactions.
 
-    ``position``: the point they were read at.
+    ``position``: the point they were read at. ``is_kept``: what it sees is on the disk; else it is
+    only to be gone on from once ``ChangeStore.keep`` has returned.
     """
 
     changes: Sequence[Change]
     position: Position
+    is_kept: bool
 
 
 class ChangeStore:
@@ -133,7 +135,15 @@ class ChangeStore:
         """The present."""
         row = await self._database.row(_POSITION)
         assert row is not None, "the statement answers one row"
-        return await self._position(row)
+        if not row.is_on_disk:
+            await self._database.flush()
+        return Position.parse(row.snapshot)
+
+    async def keep(self, page: ChangePage) -> Position:
+        """The position of a page, once it may be gone on from."""
+        if not page.is_kept:
+            await self._database.flush()
+        return page.position
 
     async def since(self, position: Position, most: int = 500) -> AsyncIterator[ChangePage]:
         """Everything that has changed since ``position``, in pages; at least one, maybe empty.
@@ -158,7 +168,7 @@ class ChangeStore:
                 },
             )
             assert row is not None, "the statement answers one row"
-            page = ChangePage(_changes(row), await self._position(row))
+            page = ChangePage(_changes(row), Position.parse(row.snapshot), row.is_on_disk)
             _check(position, page.position, int(row.swept_xid))
             yield page
             if len(page.changes) < most:
@@ -169,11 +179,6 @@ class ChangeStore:
         """Forget jobs that were deleted longer than ``retention`` ago; how many."""
         row = await self._database.row(_SWEEP, {"retention": retention, "most": most})
         return 0 if row is None else row.swept
-
-    async def _position(self, row: Row) -> Position:
-        if not row.is_on_disk:
-            await self._database.flush()
-        return Position.parse(row.snapshot)
 
 
 def _changes(row: Row) -> list[Change]:

@@ -25,7 +25,8 @@ async def of_now(store: ChangeStore) -> Position:
 async def of_the_last_page(store: ChangeStore) -> Position:
     pages = [page async for page in store.since(Position.before(1))]
     assert {change.job_id for page in pages for change in page.changes} == {1, 2}
-    return pages[0].position
+    assert not pages[0].is_kept
+    return await store.keep(pages[0])
 
 
 @pytest.mark.parametrize("told", [of_now, of_the_last_page])

@@ -195,7 +195,8 @@ class ChangeFeed:
             async for page in self._changes.since(since):
                 first = first or page
                 self._wake(one for one in self._followers if one.change(page.changes))
-            if self._followers and first is not None:
+            # Where nothing has changed, the position before is as good, and it is kept.
+            if self._followers and first is not None and (first.changes or first.is_kept):
                 await self._reach(since, first)
         except RefusedError as error:
             _log.warning("reading changes failed", error=str(error))

@@ -118,6 +118,7 @@ def worker_offer(checks: FieldChecks, offer: pb.WorkerOffer) -> Offered:
             WaitingBackend(
                 backend.name,
                 backend.catalogue_digest,
+                backend.slots,
                 backend.free_slots,
                 backend.loaded_checkpoint,
             )

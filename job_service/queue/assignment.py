@@ -1,5 +1,8 @@
 """Which waiting job goes to which free slot: queue order, bent a little to save model loads. Pure.
 
+A job goes where fewest jobs are before it, so that no ComfyUI is idle while it waits behind another
+job; of such places, to one that has its checkpoint in memory, else to the one that is free longest.
+
 Queue order is priority, then the fair share tag, then the id. A ComfyUI that has a job's checkpoint
 in memory may take that job although another is before it, within bounds: no job is overtaken by
 more than ``most`` others, nor for longer than ``longest`` seconds, and never across priorities.
@@ -49,11 +52,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class FreeSlot:
-    """Room for one job in a ComfyUI that can run jobs with these route keys."""
+    """Room for one job in a ComfyUI that can run jobs with these route keys.
+
+    ``ahead``: jobs that are there, or would be, when this one comes.
+    """
 
     backend: str
     route_keys: AbstractSet[int]
     loaded_checkpoint: str
+    ahead: int = 0
 
 
 class Overtaking(NamedTuple):
@@ -109,30 +116,72 @@ def assign(
 ) -> dict[int, Candidate]:
     """Deal at most MOST_ASSIGNED jobs out to slots: index of the slot → its job.
 
+    ``slots``: fewest ``ahead`` first, and of those the one that is free longest.
+
     ``candidates`` must hold, for every route key that some slot can run, the first jobs in queue
     order: MOST_ASSIGNED, or as many as there are slots. A job to be adopted goes to its ComfyUI
     alone, before anything else.
     """
-    adoptions: dict[str, deque[Candidate]] = {}
-    queues: dict[int, deque[Candidate]] = {}
-    for candidate in sorted(candidates, key=lambda one: one.order):
-        if candidate.adopter is not None:
-            adoptions.setdefault(candidate.adopter, deque()).append(candidate)
-        else:
-            queues.setdefault(candidate.route_key, deque()).append(candidate)
+    dealing = _Dealing(candidates, slots, ledger, now)
+    for index in range(len(slots)):
+        dealing.fill(index)
+    return dealing.assigned
 
-    assigned: dict[int, Candidate] = {}
-    loaded = {slot.backend: slot.loaded_checkpoint for slot in slots}
-    for index, slot in enumerate(slots):
-        if len(assigned) == MOST_ASSIGNED:
-            break
-        chosen = _adoption(adoptions.get(slot.backend), slot) or _next(
-            queues, slot, loaded[slot.backend], ledger, now
-        )
-        if chosen is not None:
-            assigned[index] = chosen
-            loaded[slot.backend] = chosen.checkpoint
-    return assigned
+
+class _Dealing:
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        slots: Sequence[FreeSlot],
+        ledger: OvertakingLedger,
+        now: float,
+    ) -> None:
+        self.assigned: dict[int, Candidate] = {}
+        self._slots = slots
+        self._ledger = ledger
+        self._now = now
+        self._adoptions: dict[str, deque[Candidate]] = {}
+        self._queues: dict[int, deque[Candidate]] = {}
+        for candidate in sorted(candidates, key=lambda one: one.order):
+            if candidate.adopter is not None:
+                self._adoptions.setdefault(candidate.adopter, deque()).append(candidate)
+            else:
+                self._queues.setdefault(candidate.route_key, deque()).append(candidate)
+        self._loaded = {slot.backend: slot.loaded_checkpoint for slot in slots}
+        self._warm: dict[tuple[int, str], list[int]] = {}
+        for index, slot in enumerate(slots):
+            self._warm.setdefault((slot.ahead, slot.loaded_checkpoint), []).append(index)
+
+    def fill(self, index: int) -> None:
+        """Find a job for a slot; the first jobs found may be better off in another."""
+        slot = self._slots[index]
+        while index not in self.assigned and len(self.assigned) < MOST_ASSIGNED:
+            adopted = _adoption(self._adoptions.get(slot.backend), slot)
+            if adopted is not None:
+                self._give(index, adopted)
+                return
+            loaded = self._loaded[slot.backend]
+            job = _next(self._queues, slot, loaded, self._ledger, self._now)
+            if job is None:
+                return
+            self._give(index if job.checkpoint == loaded else self._warmest(job, index), job)
+
+    def _give(self, index: int, job: Candidate) -> None:
+        self.assigned[index] = job
+        self._loaded[self._slots[index].backend] = job.checkpoint
+
+    def _warmest(self, job: Candidate, index: int) -> int:
+        """A slot with as many jobs ahead that has the checkpoint in memory, else this one."""
+        for other in self._warm.get((self._slots[index].ahead, job.checkpoint), ()):
+            slot = self._slots[other]
+            if (
+                other not in self.assigned
+                and self._loaded[slot.backend] == job.checkpoint
+                and job.route_key in slot.route_keys
+                and not self._adoptions.get(slot.backend)
+            ):
+                return other
+        return index
 
 
 def _adoption(waiting: deque[Candidate] | None, slot: FreeSlot) -> Candidate | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -25,12 +25,13 @@ from job_service.store.route_keys import RouteKeys
 class WaitingBackend:
     """A ComfyUI with room.
 
-    Its configured name, the digest of its catalogue, its free slots and, if known, the checkpoint
-    it has loaded.
+    Its configured name, the digest of its catalogue, its slots and the free ones and, if known, the
+    checkpoint it has loaded.
     """
 
     name: str
     digest: str
+    slots: int
     free_slots: int
     loaded_checkpoint: str = ""
 
@@ -103,9 +104,12 @@ class ClaimRound:
         Raises RefusedError: DATABASE_UNAVAILABLE.
         """
         slots = self._open_slots(calls)
-        taker = next((slot for slot in slots if job.route_key in slot.free.route_keys), None)
-        if taker is None:
+        checkpoint = self._known[job.route_key].checkpoint
+        alone = Candidate(0, Place(0, job.job_id), job.route_key, checkpoint)
+        assigned = assign([alone], [slot.free for slot in slots], OvertakingLedger(), 0.0)
+        if not assigned:
             return Dealt({}, again=False)
+        (taker,) = (slots[index] for index in assigned)
         names = [_name(call) for call in calls]
         claimed = await claim_lone(
             self._database,
@@ -215,8 +219,9 @@ class ClaimRound:
         )
 
     def _open_slots(self, calls: Sequence[LeaseCall]) -> list[_OpenSlot]:
-        """A slot for each job that some call could take, longest waiting first."""
-        return [slot for call in calls for slot in self._slots_of(call)]
+        """A slot for each job that some call could take, in the order of ``assign``."""
+        slots = [slot for call in calls for slot in self._slots_of(call)]
+        return sorted(slots, key=lambda slot: slot.free.ahead)
 
     def _slots_of(self, call: LeaseCall) -> list[_OpenSlot]:
         """Where the worker has room, its ComfyUIs in turn, for as many jobs as it wants."""
@@ -228,11 +233,12 @@ class ClaimRound:
             if keys is not None and backend.free_slots > 0:
                 # What it was given last is what it will have loaded when it gets to the next.
                 loaded = call.member.next_checkpoint.get(backend.name, backend.loaded_checkpoint)
-                free = FreeSlot(f"{call.member.name}/{backend.name}", keys, loaded)
+                ahead = max(backend.slots - backend.free_slots, 0)
+                free = FreeSlot(f"{call.member.name}/{backend.name}", keys, loaded, ahead)
                 able.append((backend, free))
         deepest = max((backend.free_slots for backend, _ in able), default=0)
         slots = [
-            _OpenSlot(call, backend, free)
+            _OpenSlot(call, backend, replace(free, ahead=free.ahead + turn))
             for turn in range(min(deepest, call.max_jobs))
             for backend, free in able
             if turn < backend.free_slots

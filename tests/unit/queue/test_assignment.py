@@ -104,3 +104,47 @@ def test_the_second_slot_of_a_comfyui_counts_on_the_checkpoint_of_the_first() ->
     jobs = [job(1, "a"), job(2, "b"), job(3, "a")]
     assigned = assign(jobs, slots, OvertakingLedger(), 0.0)
     assert [one.place.job_id for one in assigned.values()] == [1, 3]
+
+
+def test_a_job_goes_to_the_comfyui_that_has_its_checkpoint_though_another_is_free_longer() -> None:
+    slots = [everything("cold", "a"), everything("warm", "b"), everything("warm too", "b")]
+    assert assign([job(1, "b")], slots, OvertakingLedger(), 0.0) == {1: job(1, "b")}
+    both = assign([job(1, "b"), job(2, "c")], slots, OvertakingLedger(), 0.0)
+    assert both == {1: job(1, "b"), 0: job(2, "c")}
+
+
+def test_a_job_does_not_wait_behind_another_for_its_checkpoint() -> None:
+    slots = [everything("idle", "a"), everything("busy", "b", ahead=1)]
+    assert assign([job(1, "b")], slots, OvertakingLedger(), 0.0) == {0: job(1, "b")}
+
+
+def test_a_comfyui_with_a_job_to_adopt_is_not_given_another_instead() -> None:
+    adopted = Candidate(0, Place(9, 9), 0, "a", adopter="warm")
+    slots = [everything("cold", ""), everything("warm", "b")]
+    assigned = assign([job(1, "b"), adopted], slots, OvertakingLedger(), 0.0)
+    assert assigned == {0: job(1, "b"), 1: adopted}
+
+
+@given(
+    st.lists(st.sampled_from(CHECKPOINTS), max_size=8),
+    st.lists(st.sampled_from(["", *CHECKPOINTS]), max_size=8),
+)
+def test_of_idle_comfyuis_none_loads_what_another_has_ready(
+    wanted: list[str], loaded: list[str]
+) -> None:
+    jobs = [job(number, checkpoint) for number, checkpoint in enumerate(wanted)]
+    slots = [everything(f"box{number}", each) for number, each in enumerate(loaded)]
+    assigned = assign(jobs, slots, OvertakingLedger(most=0), 0.0)
+    assert len(assigned) == min(len(jobs), len(slots))
+    unused = [slot.loaded_checkpoint for at, slot in enumerate(slots) if at not in assigned]
+    cold = [one.checkpoint for at, one in assigned.items() if one.checkpoint != loaded[at]]
+    assert not set(cold) & set(unused)
+    # Nobody was overtaken for it.
+    assert (
+        sorted(one.place for one in assigned.values())
+        == [one.place for one in jobs][: len(assigned)]
+    )
+
+
+def everything(backend: str, loaded: str, ahead: int = 0) -> FreeSlot:
+    return FreeSlot(backend, frozenset(range(len(CHECKPOINTS))), loaded, ahead)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
+from tenacity import RetryCallState
 
 _BETWEEN_WARNINGS: Final = 30.0
 """Seconds. What fails and succeeds in turn does not write more either."""
@@ -51,6 +52,10 @@ class Outage:
             self._log.warning(self._begins, reason=reason)
         else:
             self._log.warning(self._lasts, seconds=round(now - self._since), reason=reason)
+
+    def failed_call(self, state: RetryCallState) -> None:
+        """What tenacity does before another call: note the one that failed."""
+        self.failed(str(state.outcome and state.outcome.exception()))
 
     def over(self) -> None:
         """Note that a call succeeded."""

@@ -11,7 +11,6 @@ import aiohttp
 import structlog
 from tenacity import (
     AsyncRetrying,
-    RetryCallState,
     retry_if_exception_type,
     wait_exponential_jitter,
 )
@@ -142,7 +141,7 @@ class Session:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type((ComfyUnreachableError, aiohttp.ClientError)),
                 wait=wait_exponential_jitter(multiplier=_SHORTEST_PAUSE, max=_LONGEST_PAUSE),
-                before_sleep=self._tell,
+                before_sleep=self._outage.failed_call,
             ):
                 with attempt:
                     await self._connect_and_read()
@@ -166,9 +165,6 @@ class Session:
                 self._health.disconnected()
                 self._connection_changed()
         self._outage.failed(f"the socket was closed with code {socket.close_code}")
-
-    def _tell(self, state: RetryCallState) -> None:
-        self._outage.failed(str(state.outcome and state.outcome.exception()))
 
     def _connection_changed(self) -> None:
         for mailbox in self._mailboxes.values():

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 from generation_jobs.v1 import worker_service_pb2 as pb
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity import AsyncRetrying, retry_if_exception_type
 
 from comfy_worker.comfyui import ComfyBackend, ComfyError
 from comfy_worker.outage import Outage
@@ -128,12 +128,8 @@ async def _read_catalogue(backend: ComfyBackend) -> pb.BackendCatalogue:
         lasts="catalogue still cannot be read",
         ends="catalogue has been read",
     )
-
-    def tell(state: RetryCallState) -> None:
-        outage.failed(str(state.outcome and state.outcome.exception()))
-
     async for attempt in AsyncRetrying(
-        retry=retry_if_exception_type(ComfyError), wait=pauses, before_sleep=tell
+        retry=retry_if_exception_type(ComfyError), wait=pauses, before_sleep=outage.failed_call
     ):
         with attempt:
             catalogue = backend_catalogue(

@@ -64,8 +64,8 @@ def news_in(changes: Iterable[Change], interest: Interest) -> dict[int, News]:
 class Batch:
     """What there is to tell a watch; afterwards it knows everything up to ``position``.
 
-    That is still on its way to the disk, perhaps, and raises RefusedError if it is not heard of
-    again: DATABASE_UNAVAILABLE.
+    That may still be on its way to the disk; to await it raises RefusedError where it does not get
+    there: DATABASE_UNAVAILABLE.
 
     ``overflowed``: more than could be kept; everything since the position before is to be read.
     """

@@ -135,9 +135,7 @@ class ChangeStore:
         """The present."""
         row = await self._database.row(_POSITION)
         assert row is not None, "the statement answers one row"
-        if not row.is_on_disk:
-            await self._database.flush()
-        return Position.parse(row.snapshot)
+        return await self.keep(_page(row, ()))
 
     async def keep(self, page: ChangePage) -> Position:
         """The position of a page, once it may be gone on from."""
@@ -168,7 +166,7 @@ class ChangeStore:
                 },
             )
             assert row is not None, "the statement answers one row"
-            page = ChangePage(_changes(row), Position.parse(row.snapshot), row.is_on_disk)
+            page = _page(row, _changes(row))
             _check(position, page.position, int(row.swept_xid))
             yield page
             if len(page.changes) < most:
@@ -179,6 +177,10 @@ class ChangeStore:
         """Forget jobs that were deleted longer than ``retention`` ago; how many."""
         row = await self._database.row(_SWEEP, {"retention": retention, "most": most})
         return 0 if row is None else row.swept
+
+
+def _page(row: Row, changes: Sequence[Change]) -> ChangePage:
+    return ChangePage(changes, Position.parse(row.snapshot), row.is_on_disk)
 
 
 def _changes(row: Row) -> list[Change]:

@@ -150,7 +150,6 @@ class JobCreation:
         self._caps = caps
         self._tally = tally
         self._joined = Joined(self._create_joined)
-        self._flush = Joined(self._flush_joined)
 
     async def create(self, job: NewJob) -> Created:
         """Store a job, or find the one its request_id already stored; to be kept with ``keep``.
@@ -162,7 +161,7 @@ class JobCreation:
     async def keep(self, created: Created) -> None:
         """Return when a job is on the disk. Raises RefusedError: DATABASE_UNAVAILABLE."""
         if not created.is_kept:
-            await self._flush(created.job.id)
+            await self._database.flush()
 
     async def create_all(self, jobs: Sequence[NewJob]) -> list[Created]:
         """Store all of these jobs or, when one is refused, none; in their order.
@@ -198,10 +197,6 @@ class JobCreation:
         answers = await self._store(self._database.rows, jobs, keys, query)
         self._tally.jobs_created(sum(isinstance(one, Created) and one.is_new for one in answers))
         return answers
-
-    async def _flush_joined(self, jobs: Sequence[int]) -> Sequence[None]:
-        await self._database.flush()
-        return [None] * len(jobs)
 
     async def _store(
         self, fetch: Fetch, jobs: Sequence[NewJob], keys: Sequence[int], query: bytes

@@ -13,6 +13,7 @@ from sqlalchemy import URL, text
 
 from job_service.jobs.refusals import Refusal, RefusedError
 from job_service.store.driver import Driver
+from job_service.store.joined import Joined
 from job_service.store.pool import ConnectionPool, PoolBusyError, PoolUse
 from job_service.workflows import exact_json
 
@@ -34,6 +35,16 @@ def statement(sql: str) -> bytes:
 #: changes that a crash of PostgreSQL may undo because what follows is then done again. Whatever is
 #: committed later and is on the disk has all that was committed before it there, too.
 COMMITTED_SOON: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS committed_soon"
+
+
+def committed_soon_unless(condition: str) -> str:
+    """As ``COMMITTED_SOON``, unless a condition holds that may use what the statement has found."""
+    return f"""(
+        SELECT set_config('synchronous_commit', CASE
+            WHEN {condition} THEN current_setting('synchronous_commit') ELSE 'off'
+        END, true)
+    ) AS committed_soon"""
+
 
 _FLUSH: Final = statement("SELECT pg_logical_emit_message(true, 'job_service', '')")
 
@@ -121,6 +132,7 @@ class Database:
             " -c random_page_cost=1.1"
             " -c statement_timeout=30s -c timezone=UTC",
         )
+        self._flush = Joined(self._flush_joined)
 
     async def close(self) -> None:
         """Close every connection, once the statements under way are done."""
@@ -146,8 +158,11 @@ class Database:
             return await Connection(driver).run(query, parameters)
 
     async def flush(self) -> None:
-        """Return when everything is on the disk that has been committed so far."""
-        await self.rows(_FLUSH)
+        """Return when everything is on the disk that has been committed so far.
+
+        Whoever asks for it at the same time shares the commit that brings it there.
+        """
+        await self._flush(None)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -157,6 +172,10 @@ class Database:
         """
         async with self._connection() as driver, driver.transaction():
             yield Connection(driver)
+
+    async def _flush_joined(self, calls: Sequence[None]) -> Sequence[None]:
+        await self.rows(_FLUSH)
+        return calls
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Driver]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from job_service.store.database import COMMITTED_SOON, Database, as_json, statement
+from job_service.store.database import (
+    COMMITTED_SOON,
+    Database,
+    as_json,
+    committed_soon_unless,
+    statement,
+)
 from job_service.store.joined import Joined
 from job_service.store.lease_key import LeaseKey, as_interval, numbered
 
@@ -53,7 +59,7 @@ FROM generation_jobs WHERE worker_id = :worker_id AND status = 'running'
 #
 # Only what is progress and nothing else may be lost in a crash. The rest is a new revision of the
 # job: that would be given again, to another state, which would be taken for known.
-_PROGRESS: Final = statement("""
+_PROGRESS: Final = statement(f"""
 WITH report AS MATERIALIZED (
     SELECT r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
         n integer, job_id bigint, lease_token uuid, progress jsonb, running_for interval,
@@ -93,12 +99,8 @@ WITH report AS MATERIALIZED (
             IS DISTINCT FROM (job.started_at, job.comfyui_prompt_id)
 )
 SELECT report.n, job.attempt, job.cancel
-FROM report JOIN job USING (job_id, lease_token), (
-    SELECT set_config('synchronous_commit', CASE
-        WHEN EXISTS (SELECT FROM held WHERE is_more_than_progress)
-        THEN current_setting('synchronous_commit') ELSE 'off'
-    END, true)
-) AS committed_soon_if_progress_alone
+FROM report JOIN job USING (job_id, lease_token),
+    {committed_soon_unless("EXISTS (SELECT FROM held WHERE is_more_than_progress)")}
 """)
 
 
